@@ -1,0 +1,36 @@
+# Everything runs in .venv, which the first target that needs it makes. Another interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= outputs
+BIN := $(VENV)/bin
+READY := $(BIN)/.elysium-ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup style check test test-slow test-gpu track bench clean
+help:           ## what there is to run
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch && $(PIP) install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+setup: $(READY) ## make or refresh .venv
+
+style: $(READY) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+check: $(READY) ## lint, format, and the laws of the house (layers, sizes)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest tests/house
+
+test: $(READY)  ## all tests but the slow, the GPU's and the network's
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY) ## the slow tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+clean:          ## remove what runs wrote (not .venv, not training runs)
+	rm -rf $(OUT) .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,62 @@
+"""The `elysium` distribution: the packages modeling_elysium and processing_elysium, and the command `elysium`.
+
+Training, data construction, metrics and the demo live beside these packages in the repository and are run from a
+clone; they are not part of the wheel. Settings of tools are in pyproject.toml, the tested set in constraints.txt.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = "0.1.0"
+HERE = Path(__file__).parent
+
+# decord has no wheels for arm64 or macOS; PyAV decodes there.
+DECORD = "decord>=0.6.0; sys_platform != 'darwin' and (platform_machine == 'x86_64' or platform_machine == 'AMD64')"
+
+CORE = [
+    "torch>=2.5",
+    "transformers>=5.23,<6",
+    "huggingface_hub>=1.0",
+    "safetensors>=0.4.3",
+    "numpy>=1.24",
+    "pillow>=10.0",
+    "jinja2>=3.1",
+    "av>=12.0",
+    DECORD,
+    "tqdm>=4.66",
+    "rich>=13.0",
+]
+DATA = ["opencv-python-headless>=4.8", "pyarrow>=15.0", "datasets>=4.0", "pyyaml>=6.0"]
+TRAIN = ["trl>=1.16,<2", "accelerate>=1.1", "pyyaml>=6.0", *DATA]
+DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
+EVAL = ["evaluate>=0.4.3", "datasets>=4.0"]
+SPACE = ["gradio>=5.0"]
+TOOLS = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "sentencepiece>=0.2"]
+
+setup(
+    name="elysium",
+    version=VERSION,
+    description="Object perception in videos with a multimodal language model: track, refer, describe",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["modeling_elysium*", "processing_elysium*"]),
+    package_data={"processing_elysium": ["chat_template.jinja"]},
+    install_requires=CORE,
+    extras_require={
+        "train": TRAIN + DISTRIBUTED,
+        "data": DATA,
+        "eval": EVAL,
+        "space": SPACE,
+        "dev": TRAIN + EVAL + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + TOOLS,
+    },
+    entry_points={"console_scripts": ["elysium=modeling_elysium.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: OS Independent",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
