@@ -6,7 +6,7 @@ clone; they are not part of the wheel. Settings of tools are in pyproject.toml, 
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 
 VERSION = "0.1.0"
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["modeling_elysium*", "processing_elysium*"]),
+    packages=["modeling_elysium", "processing_elysium"],
     package_data={"processing_elysium": ["chat_template.jinja"]},
     install_requires=CORE,
     extras_require={
