@@ -58,8 +58,8 @@ class ElysiumConfig(PreTrainedConfig):
         selector_hidden_size (`int`, *optional*): width of the `"mlp"` scorer, half the tower's width if not given.
         projector_hidden_act (`str`, defaults to `"gelu"`): activation between the two projector layers.
         projector_bias (`bool`, defaults to `True`): whether the projector layers have a bias.
-        position_ids_mode (`str`, defaults to `"packed"`): `"packed"` counts the kept tokens on, `"original"` gives each
-            its raster position inside a block of N positions per frame.
+        position_ids_mode (`str`, defaults to `"packed"`): `"packed"` counts the kept tokens on, `"original"` gives
+            each its raster position inside a block of N positions per frame.
         tie_word_embeddings (`bool`, *optional*): whether the output head shares the input embeddings; the text
             configuration's value if not given.
 
@@ -124,7 +124,7 @@ class ElysiumConfig(PreTrainedConfig):
             if close and not hasattr(type(self), key) and key not in self.attribute_map:
                 raise ValueError(f"unknown configuration key {key!r}: did you mean {close[0]!r}?")
         if not __name__.startswith("transformers_modules"):
-            # With the package installed the registered pipeline is the one to use; the entry would ask for remote code.
+            # With the package installed the registered pipeline is used; the entry would ask for remote code.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         if self.tie_word_embeddings is None:
@@ -145,8 +145,8 @@ class ElysiumConfig(PreTrainedConfig):
         depth = self.vision_config.num_hidden_layers
         if not (1 <= self.vision_feature_layer <= depth or -depth <= self.vision_feature_layer <= -1):
             raise ValueError(
-                f"vision_feature_layer is {self.vision_feature_layer}, but the tower has {depth} layers: choose from 1 "
-                f"to {depth}, or from {-depth} to -1."
+                f"vision_feature_layer is {self.vision_feature_layer}, but the tower has {depth} layers: choose from "
+                f"1 to {depth}, or from {-depth} to -1."
             )
         self._check_token_budget()
 

@@ -6,23 +6,23 @@ V vocabulary. Paper section 3.2; the layout follows LLaVA in transformers.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
-from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import ModelOutput, torch_compilable_check
+from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
 from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
+from .position_ids import check_counts, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
+from .vision_tower import ElysiumProjector, build_vision_tower
 
 
 @dataclass
@@ -68,49 +68,6 @@ class ElysiumCausalLMOutputWithPast(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     image_hidden_states: torch.FloatTensor | None = None
-
-
-class ElysiumProjector(nn.Module):
-    """Two linear layers from the compressor's width to the language model's.
-
-    Args:
-        config: model configuration.
-        in_features: width of the compressed tokens.
-    """
-
-    def __init__(self, config: ElysiumConfig, in_features: int) -> None:
-        super().__init__()
-        width = config.text_config.hidden_size
-        self.linear_1 = nn.Linear(in_features, width, bias=config.projector_bias)
-        self.act = ACT2FN[config.projector_hidden_act]
-        self.linear_2 = nn.Linear(width, width, bias=config.projector_bias)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps tokens `(F, K, C')` to `(F, K, D)`."""
-        return self.linear_2(self.act(self.linear_1(tokens)))
-
-
-def build_vision_tower(config: ElysiumConfig) -> PreTrainedModel:
-    """Builds the vision tower up to the layer that is read, without what follows it.
-
-    The output of the last layer built is then `last_hidden_state`; no parameter is left that no output depends on.
-
-    Args:
-        config: model configuration; its `vision_config` keeps the full depth.
-
-    Returns:
-        A CLIP, SigLIP or DINOv2 vision model.
-    """
-    vision_config = copy.deepcopy(config.vision_config)
-    vision_config.num_hidden_layers = config.num_vision_layers
-    vision_config.vision_use_head = False  # SigLIP's pooling head
-    tower = AutoModel.from_config(vision_config)
-    for final_norm in ("post_layernorm", "layernorm"):
-        if hasattr(tower, final_norm):
-            setattr(tower, final_norm, nn.Identity())
-    if hasattr(tower.embeddings, "mask_token"):
-        tower.embeddings.mask_token = None  # DINOv2's, used in its own pretraining only
-    return tower
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
@@ -216,46 +173,33 @@ class ElysiumModel(ElysiumPreTrainedModel):
         self,
         placeholder_mask: torch.BoolTensor,
         attention_mask: torch.LongTensor | None = None,
-        kept_indices: torch.LongTensor | None = None,
+        features: ElysiumImageFeatures | None = None,
         past_length: int = 0,
     ) -> torch.LongTensor:
         """Computes position ids of the configured mode for whole sequences, cached part included.
 
-        "packed" counts attended tokens. "original" gives each frame a block of N positions in which a kept token
-        stands at its raster index, so text after a frame starts after the block (arXiv 2506.21873).
-
         Args:
             placeholder_mask: True at visual tokens, shape `(B, T)`.
             attention_mask: 1 at attended tokens, shape `(B, T)`; all of them if None.
-            kept_indices: patch indices `(F, K)` of the frames after `past_length`.
+            features: visual tokens of the frames after `past_length`, with their kept indices.
             past_length: tokens already in the cache. The positions of cached visual tokens are not used again, so
-                their kept indices are not needed.
+                their frames are not needed.
 
         Returns:
             Position ids of shape `(B, T)`, 0 at padding.
 
         Raises:
-            ValueError: if the kept indices do not fill the placeholders after `past_length`.
+            ValueError: if the kept indices are missing or do not fill the placeholders after `past_length`.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(placeholder_mask, dtype=torch.long)
-        positions = attention_mask.long().cumsum(-1) - 1
-        kept = self.config.num_image_tokens
-        if self.config.position_ids_mode == "original" and kept < self.config.num_patches:
-            ordinals = placeholder_mask.long().cumsum(-1) - placeholder_mask.long()  # visual tokens before this one
-            positions = positions + (self.config.num_patches - kept) * (ordinals // kept)
-            if kept_indices is not None:
-                new = placeholder_mask.clone()
-                new[:, :past_length] = False
-                shifts = kept_indices - torch.arange(kept, device=kept_indices.device)
-                count = new.sum()
-                torch_compilable_check(
-                    count == shifts.numel(),
-                    f"{count} image placeholder tokens but kept indices of {shifts.numel()} image features: pass the "
-                    "frames of exactly the sequences given.",
-                )
-                positions = positions + torch.zeros_like(positions).masked_scatter(new, shifts)
-        return positions.masked_fill(attention_mask == 0, 0)
+        num_kept, num_patches = self.config.num_image_tokens, self.config.num_patches
+        if self.config.position_ids_mode == "packed" or num_kept == num_patches:
+            return packed_position_ids(attention_mask)
+        kept_indices = None if features is None else features.kept_indices
+        if features is not None and kept_indices is None:
+            raise ValueError("features have no kept_indices: pass what get_image_features returns")
+        return raster_position_ids(placeholder_mask, attention_mask, num_kept, num_patches, kept_indices, past_length)
 
     def _merge(
         self,
@@ -263,33 +207,21 @@ class ElysiumModel(ElysiumPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None,
         features: ElysiumImageFeatures | None,
         is_prefill: bool,
-    ) -> tuple[torch.FloatTensor, torch.FloatTensor | None, torch.BoolTensor | None]:
-        """Puts visual tokens in the place of their placeholders; returns embeddings, visual tokens and mask."""
-        mask = None
-        if features is not None or is_prefill:
-            mask = self.get_placeholder_mask(input_ids, inputs_embeds)
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
+        """Puts visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
+        look = features is not None or is_prefill
+        mask = self.get_placeholder_mask(input_ids, inputs_embeds) if look else None
         if inputs_embeds is None:
-            if mask is not None and self.config.image_token_id >= self.config.text_config.vocab_size:
+            if look and self.config.image_token_id >= self.config.text_config.vocab_size:
                 input_ids = input_ids.masked_fill(mask, 0)  # the placeholder has no row in the embedding
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if mask is None or (features is None and torch.compiler.is_compiling()):
-            return inputs_embeds, None, mask
-        count = mask.sum()
         if features is None:
-            tokens, num_features = None, 0
-        else:
-            tokens = torch.cat(features.pooler_output, dim=0).to(inputs_embeds.device, inputs_embeds.dtype)
-            num_features = tokens.shape[0]
-        torch_compilable_check(
-            count == num_features,
-            lambda: (
-                f"{int(count)} image placeholder tokens but {num_features} image features: every frame needs "
-                f"{self.config.num_image_tokens} placeholders in input_ids and one entry of pixel_values."
-            ),
-        )
-        if tokens is not None:
-            inputs_embeds = inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens)
-        return inputs_embeds, tokens, mask
+            if look and not torch.compiler.is_compiling():
+                check_counts(mask.sum(), 0, self.config.num_image_tokens)
+            return inputs_embeds, None
+        tokens = torch.cat(list(features.pooler_output), dim=0).to(inputs_embeds.device, inputs_embeds.dtype)
+        check_counts(mask.sum(), tokens.shape[0], self.config.num_image_tokens)
+        return inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens), tokens
 
     @can_return_tuple
     def forward(
@@ -334,11 +266,16 @@ class ElysiumModel(ElysiumPreTrainedModel):
                 raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
             features = self.get_image_features(pixel_values, return_dict=True)
         num_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
-        inputs_embeds, image_tokens, mask = self._merge(input_ids, inputs_embeds, features, is_prefill=num_tokens > 1)
+        # One token after a cache is a decoding step: it has no frames, and looking for them would cost a device sync.
+        is_prefill = num_tokens > 1 or past_key_values is None
         if self.config.position_ids_mode == "original":
-            attention_mask, position_ids = self._original_positions(
-                mask, features, attention_mask, position_ids, past_key_values
-            )
+            if position_ids is None:
+                mask = self.get_placeholder_mask(input_ids, inputs_embeds)
+                position_ids = self._original_position_ids(mask, features, attention_mask, past_key_values)
+            if attention_mask is None and past_key_values is None:
+                # Without a mask the library takes a jump in the positions for the start of another packed sequence.
+                attention_mask = torch.ones_like(position_ids)
+        inputs_embeds, image_tokens = self._merge(input_ids, inputs_embeds, features, is_prefill)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -354,27 +291,22 @@ class ElysiumModel(ElysiumPreTrainedModel):
             image_hidden_states=image_tokens,
         )
 
-    def _original_positions(
+    def _original_position_ids(
         self,
-        mask: torch.BoolTensor | None,
+        placeholder_mask: torch.BoolTensor,
         features: ElysiumImageFeatures | None,
         attention_mask: torch.Tensor | None,
-        position_ids: torch.LongTensor | None,
         past_key_values: Cache | None,
-    ) -> tuple[torch.Tensor | None, torch.LongTensor]:
-        """Completes mask and positions for `position_ids_mode="original"`."""
-        if position_ids is None:
-            if mask is None or (past_key_values is not None and past_key_values.get_seq_length() > 0):
-                raise ValueError(
-                    "position_ids_mode='original' cannot tell the positions of tokens that follow a cache: pass "
-                    "position_ids, the last cached position + 1 onwards (see get_position_ids)."
-                )
-            flat_mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
-            position_ids = self.get_position_ids(mask, flat_mask, None if features is None else features.kept_indices)
-        if attention_mask is None and past_key_values is None:
-            # Without a mask the library takes a jump in the positions for the start of another packed sequence.
-            attention_mask = torch.ones_like(position_ids)
-        return attention_mask, position_ids
+    ) -> torch.LongTensor:
+        """Computes the positions of `position_ids_mode="original"` where the caller gives none."""
+        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            raise ValueError(
+                "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
+                "being seen here: pass position_ids, taken from get_position_ids on the whole sequence."
+            )
+        if attention_mask is not None and attention_mask.ndim != 2:
+            attention_mask = None
+        return self.get_position_ids(placeholder_mask, attention_mask, features)
 
 
 class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
@@ -384,13 +316,15 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         config: model configuration.
     """
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
         self.model = ElysiumModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        embedding = self.get_input_embeddings()
+        name = next(name for name, module in self.named_modules() if module is embedding)  # not the same in all models
+        self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
         # A generated placeholder would stand for no frame.
         self.generation_config.suppress_tokens = [config.image_token_id]
         self.post_init()
@@ -402,6 +336,50 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
         """Encodes frames `(F, 3, H, W)`; see [`ElysiumModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, **kwargs)
+
+    def _head(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Maps hidden states to logits with the scaling and capping that some language models define."""
+        logits = self.lm_head(hidden_states)
+        text_config = self.config.text_config
+        if (scale := getattr(text_config, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * scale
+        if (divisor := getattr(text_config, "logits_scaling", None)) is not None:  # Granite
+            logits = logits / divisor
+        if (cap := getattr(text_config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = cap * torch.tanh(logits / cap)
+        return logits
+
+    def _prepare_position_ids_for_generation(
+        self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
+    ) -> torch.LongTensor:
+        """Gives `generate` its position ids, which it then counts on from: so decoding needs no state of ours.
+
+        For "original" the frames are encoded here rather than a little later, since their positions depend on it.
+        """
+        if self.config.position_ids_mode == "packed":
+            return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        input_ids = model_kwargs.get("input_ids")
+        if inputs_tensor.ndim == 2:
+            mask = self.model.get_placeholder_mask(inputs_tensor, None)
+        elif input_ids is not None and input_ids.shape[1] == inputs_tensor.shape[1]:
+            mask = self.model.get_placeholder_mask(input_ids, None)
+        else:
+            mask = self.model.get_placeholder_mask(None, inputs_tensor)
+        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
+        if attention_mask is not None and attention_mask.shape[1] != mask.shape[1]:
+            raise ValueError(
+                f"attention_mask covers {attention_mask.shape[1]} tokens but {mask.shape[1]} are given: with "
+                "position_ids_mode='original' pass the whole sequence along with the cache, or position_ids."
+            )
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        encoded = dict(model_kwargs.get("mm_encoder_outputs") or {})
+        if pixel_values is not None:
+            if encoded.get("image") is not None:
+                raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
+            encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
+            model_kwargs["mm_encoder_outputs"] = encoded
+        past_length = int(cache.get_seq_length()) if cache is not None else 0
+        return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
 
     @can_return_tuple
     def forward(
@@ -447,7 +425,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **{**kwargs, "return_dict": True},
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self._head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             vocab_size = self.config.text_config.vocab_size

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
+from transformers.utils.generic import maybe_autocast
 
 from .configuration_elysium import ElysiumConfig, concat_windows
 
@@ -100,7 +101,7 @@ class TSelector(nn.Module):
         Returns:
             float32 scores of shape `(F, N)`.
         """
-        with torch.autocast(features.device.type, enabled=False):
+        with maybe_autocast(device_type=features.device.type, enabled=False):
             if self.positional:
                 row = linear_float32(self.pre_proj, features).squeeze(-1)  # (F, N)
                 return torch.addmm(self.trans_bias.float(), row, self.trans_weight.float())
