@@ -17,6 +17,7 @@ DECORD = "decord>=0.6.0; sys_platform != 'darwin' and (platform_machine == 'x86_
 CORE = [
     "torch>=2.5",
     "transformers>=5.23,<6",
+    "tokenizers>=0.21",
     "huggingface_hub>=1.0",
     "safetensors>=0.4.3",
     "numpy>=1.24",

@@ -1,0 +1,72 @@
+"""What the house tests read: the repository's Python files and their imports, by ast."""
+
+import ast
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ("modeling_elysium", "processing_elysium")
+FOLDERS = (
+    *SHIPPED,
+    "train",
+    "dataset_scripts",
+    "evaluate_metrics",
+    "benchmarks",
+    "space",
+    "examples",
+    "tests",
+)
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Python files below the folders that exist, relative to the root; setup.py too when no folder is named."""
+    found = [p for f in folders or FOLDERS for p in sorted((ROOT / f).rglob("*.py")) if "__pycache__" not in p.parts]
+    return [p.relative_to(ROOT) for p in found + ([] if folders else [ROOT / "setup.py"])]
+
+
+def is_carried(path: Path) -> bool:
+    """Whether a saved checkpoint folder may carry the file: all of the two packages but __init__ and the CLI."""
+    return path.parts[0] in SHIPPED and path.name != "__init__.py" and not path.name.startswith("cli")
+
+
+def carried_files() -> list[Path]:
+    return [p for p in python_files(*SHIPPED) if is_carried(p)]
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
+
+
+def imports(path: Path) -> list[tuple[ast.stmt, str, int]]:
+    """Every import of a file, at any depth, as (node, module, level); `from . import a` has an empty module."""
+    found = []
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found += [(node, alias.name, 0) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node, node.module or "", node.level))
+    return found
+
+
+def guarded_nodes(path: Path) -> set[ast.stmt]:
+    """Imports inside a `try` or an `if`, which the Hub's loader does not count as required."""
+    blocks = [n for n in ast.walk(parse(path)) if isinstance(n, ast.Try | ast.If)]
+    return {inner for block in blocks for inner in ast.walk(block) if isinstance(inner, ast.Import | ast.ImportFrom)}
+
+
+def is_third_party(module: str) -> bool:
+    top = module.split(".")[0]
+    return top not in sys.stdlib_module_names and top not in (*FOLDERS, "setup", "elysium")
+
+
+def declared_requirements() -> set[str]:
+    """Distribution names in the upper-case lists and strings of setup.py, normalised."""
+    values = [n.value for n in parse(Path("setup.py")).body if isinstance(n, ast.Assign) and n.targets[0].id.isupper()]
+    strings = {
+        n.value for v in values for n in ast.walk(v) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    names = (re.match(r"[A-Za-z][A-Za-z0-9._-]*(?=[<>=])", s) for s in strings)
+    return {m.group().lower().replace("_", "-") for m in names if m}

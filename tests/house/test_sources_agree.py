@@ -1,0 +1,48 @@
+"""One home per fact: the embedded checkpoint's code, the configuration's keys, the pinned set."""
+
+import ast
+import re
+from pathlib import Path
+
+from .source import ROOT, SHIPPED, declared_requirements, parse, python_files
+
+CHECKPOINT = ROOT / "elysium"
+MAX_WEIGHT_BYTES = 25 * 2**20
+# Read by transformers itself, from the configuration's attribute.
+READ_BY_LIBRARY = {"tie_word_embeddings", "image_token_id"}
+
+
+def test_checkpoint_code_is_the_packages_code():
+    for path in sorted(CHECKPOINT.glob("*.py")):
+        sources = [ROOT / folder / path.name for folder in SHIPPED if (ROOT / folder / path.name).exists()]
+        assert len(sources) == 1, f"elysium/{path.name} has {len(sources)} sources in {SHIPPED}"
+        assert path.read_bytes() == sources[0].read_bytes(), f"elysium/{path.name} is not {sources[0]}: save it again"
+
+
+def test_checkpoint_is_complete():
+    here = {p.stem for p in CHECKPOINT.glob("*.py")}
+    for path in CHECKPOINT.glob("*.py"):
+        needed = set(re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(encoding="utf-8"), re.MULTILINE))
+        assert needed <= here, f"elysium/{path.name} needs {sorted(needed - here)}"
+    weights = sum(p.stat().st_size for p in CHECKPOINT.glob("*.safetensors"))
+    assert weights <= MAX_WEIGHT_BYTES
+
+
+def test_every_config_key_is_read():
+    config = Path("modeling_elysium/configuration_elysium.py")
+    classes = [n for n in parse(config).body if isinstance(n, ast.ClassDef) and n.name == "ElysiumConfig"]
+    keys = {n.target.id for n in classes[0].body if isinstance(n, ast.AnnAssign)}
+    readers = [p for p in python_files(*SHIPPED) if p != config]
+    read = {n.attr for p in readers for n in ast.walk(parse(p)) if isinstance(n, ast.Attribute)}
+    # A property of the configuration reads keys on behalf of the files that use it.
+    properties = [n for n in classes[0].body if isinstance(n, ast.FunctionDef) and n.decorator_list]
+    read |= {n.attr for p in properties for n in ast.walk(p) if isinstance(n, ast.Attribute)}
+    assert keys, "ElysiumConfig declares its keys as annotated fields"
+    assert keys - READ_BY_LIBRARY <= read, f"never read: {sorted(keys - READ_BY_LIBRARY - read)}"
+
+
+def test_constraints_pin_what_setup_names():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in lines if line and not line.startswith("#")}
+    unpinned = {"gradio"}  # the demo's own, installed by nobody else
+    assert declared_requirements() - unpinned <= pins
