@@ -1,0 +1,256 @@
+"""Boxes onto frames: labelled overlays, an mp4 that plays in a browser, a contact sheet.
+
+Results are the pipeline's dicts (`{"frame", "timestamp", "objects": [{"id", "label", "score", "box"}]}`, boxes in
+pixels of the original frame); frames are uint8 RGB arrays of shape (H, W, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+try:
+    import av
+except ImportError:  # drawing works without it, writing a video says what is missing
+    av = None
+
+# Okabe and Ito's colours, told apart with any kind of colour vision.
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+    (255, 255, 255),
+)
+SHORT_SIDE = 360  # smaller frames are enlarged, so that labels can be read and a player has something to show
+LONG_SIDE = 1920
+
+
+def colour_of(object_id: int) -> tuple[int, int, int]:
+    """The RGB colour of an object, the same in every frame."""
+    return COLOURS[int(object_id) % len(COLOURS)]
+
+
+def display_scale(width: int, height: int, short_side: int = SHORT_SIDE, long_side: int = LONG_SIDE) -> float:
+    """Factor by which frames are resized for display: up for tiny frames (whole numbers), down for huge ones."""
+    factor = max(1, round(short_side / min(width, height)))
+    while factor > 1 and factor * max(width, height) > long_side:
+        factor -= 1
+    return float(factor) if max(width, height) <= long_side else long_side / max(width, height)
+
+
+def draw_objects(
+    frame: np.ndarray,
+    objects: Sequence[dict[str, Any]],
+    scale: float | None = None,
+    caption: str | None = None,
+    show_labels: bool = True,
+) -> np.ndarray:
+    """Draw boxes with label and score onto one frame.
+
+    Args:
+        frame: uint8 RGB array of shape (H, W, 3).
+        objects: the `"objects"` of one result; an object with score 0 (filled in by a gap policy) is drawn dashed.
+        scale: resize factor of the picture. None: `display_scale`.
+        caption: text in the top left corner.
+        show_labels: write label and score at each box; otherwise only the box is drawn.
+
+    Returns:
+        uint8 RGB array of shape (round(H * scale), round(W * scale), 3).
+    """
+    height, width = frame.shape[:2]
+    scale = display_scale(width, height) if scale is None else scale
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    canvas = Image.fromarray(frame)
+    if canvas.size != size:
+        canvas = canvas.resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    line = max(2, round(min(size) / 180))
+    font = _font(max(11, round(min(size) / 26)))
+    corners = [_corners(item["box"], scale, size) for item in objects]
+    for item, box in zip(objects, corners, strict=True):
+        _rectangle(draw, box, colour_of(item["id"]), line, dashed=item["score"] <= 0.0)
+    taken = [_tag(draw, caption, (0, 0), font, (0, 0, 0), size, [])] if caption else []
+    for item, box in zip(objects, corners, strict=True) if show_labels else ():
+        text = f"{_shortened(item['label'])} {item['score']:.2f}"
+        taken.append(_tag(draw, text, (box[0], box[1]), font, colour_of(item["id"]), size, taken, below=box[3]))
+    return np.asarray(canvas)
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Write an mp4 that browsers play: H.264, yuv420p, even sides, index at the front.
+
+    Args:
+        path: file to write, ending in `.mp4`.
+        frames: uint8 RGB arrays of one shape (H, W, 3), taken one by one.
+        fps: frames per second.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        ValueError: no frame, or another ending than `.mp4`.
+        ImportError: PyAV is not installed.
+    """
+    if av is None:
+        raise ImportError("Writing a video needs PyAV; install it with `pip install av`.")
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"`path`={str(path)!r} does not end in .mp4; the overlay is an H.264 mp4.")
+    count = 0
+    container = stream = None
+    try:
+        for frame in frames:
+            padded = _even(frame)
+            if stream is None:
+                container = av.open(str(path), mode="w", options={"movflags": "+faststart"})
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                stream.height, stream.width = padded.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.options = {"crf": "20", "preset": "veryfast"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
+            count += 1
+        if stream is not None:
+            container.mux(stream.encode())
+    finally:
+        if container is not None:
+            container.close()
+    if count == 0:
+        raise ValueError("`frames` is empty; there is no video to write.")
+    return count
+
+
+def contact_sheet(
+    frames: Sequence[np.ndarray], results: Sequence[dict[str, Any]], columns: int = 4, title: str | None = None
+) -> Image.Image:
+    """Put some frames with their boxes side by side, under a legend of the objects.
+
+    Args:
+        frames: uint8 RGB arrays of shape (H, W, 3), all of one size.
+        results: the result of each of these frames.
+        columns: pictures per row.
+        title: first line of the sheet.
+
+    Returns:
+        The sheet as an RGB image.
+
+    Raises:
+        ValueError: no frames, or not one result per frame.
+    """
+    if not len(frames) or len(frames) != len(results):
+        raise ValueError(
+            f"Got {len(frames)} frames and {len(results)} results; pass one result per frame, at least one."
+        )
+    height, width = frames[0].shape[:2]
+    scale = 300 / width
+    gap, columns = 8, min(columns, len(frames))
+    legend = list({item["id"]: item["label"] for result in results for item in result["objects"]}.items())
+    font = _font(15)
+    lines = [(title, (235, 235, 235))] if title else []
+    lines += [(_shortened(label, 90), colour_of(number)) for number, label in legend]
+    tiles = []
+    for frame, result in zip(frames, results, strict=True):
+        seconds = "" if result["timestamp"] is None else f"  {result['timestamp']:.2f} s"
+        best = {item["id"]: item["score"] for item in result["objects"]}
+        tile = draw_objects(frame, result["objects"], scale, show_labels=False)
+        scores = "   ".join(f"{best[number]:.2f}" if number in best else "-" for number, _ in legend)
+        tiles.append((tile, f"frame {result['frame']}{seconds}   {scores}"))
+    tile_height, tile_width = tiles[0][0].shape[:2]
+    strip, head = 22, gap + 22 * len(lines)
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new(
+        "RGB", (gap + columns * (tile_width + gap), head + rows * (tile_height + strip + gap)), (24, 24, 27)
+    )
+    draw = ImageDraw.Draw(sheet)
+    for number, (text, colour) in enumerate(lines):
+        draw.text((gap, gap // 2 + 22 * number), text, fill=colour, font=font)
+    for number, (tile, text) in enumerate(tiles):
+        x = gap + (number % columns) * (tile_width + gap)
+        y = head + (number // columns) * (tile_height + strip + gap)
+        draw.text((x, y), text, fill=(200, 200, 200), font=font)
+        sheet.paste(Image.fromarray(tile), (x, y + strip))
+    return sheet
+
+
+# --------------------------------------------------------------------------------------------------------------
+# drawing details
+# --------------------------------------------------------------------------------------------------------------
+def _corners(box: dict[str, float], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Display pixels of a box, at least 1 x 1 and inside the picture."""
+    xs = sorted((box["xmin"] * scale, box["xmax"] * scale))
+    ys = sorted((box["ymin"] * scale, box["ymax"] * scale))
+    left, top = (int(min(max(v[0], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
+    right, bottom = (int(min(max(v[1], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
+    return left, top, max(right, left), max(bottom, top)
+
+
+def _rectangle(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: tuple[int, ...], line: int, dashed: bool
+) -> None:
+    left, top, right, bottom = box
+    if not dashed:
+        # A dark rim keeps the line visible on a background of its own colour.
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=line + 2)
+        draw.rectangle(box, outline=colour, width=line)
+        return
+    dash = line * 3
+    for x in range(left, right + 1, 2 * dash):
+        for y in (top, bottom):
+            draw.line((x, y, min(x + dash, right), y), fill=colour, width=line)
+    for y in range(top, bottom + 1, 2 * dash):
+        for x in (left, right):
+            draw.line((x, y, x, min(y + dash, bottom)), fill=colour, width=line)
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    corner: tuple[int, int],
+    font: Any,
+    colour: tuple[int, ...],
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+    below: int | None = None,
+) -> tuple[float, float, float, float]:
+    """Write text on a filled plate above the corner (or below the box when there is no room); returns the plate."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 8, bottom - top + 6
+    x = min(max(corner[0], 0), max(size[0] - width, 0))
+    below = corner[1] if below is None else below
+    places = [corner[1] - height, below + 2, corner[1] + 2, *range(0, max(size[1] - height, 1), height)]
+    inside = [y for y in places if 0 <= y <= size[1] - height] or [0]
+    free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), other) for other in taken)]
+    y = (free or inside)[0]
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    draw.text((x + 4 - left, y + 3 - top), text, fill=(0, 0, 0) if luminance > 110 else (255, 255, 255), font=font)
+    return x, y, x + width, y + height
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _shortened(label: str, limit: int = 40) -> str:
+    label = " ".join(label.split())
+    return label if len(label) <= limit else label[: limit - 3] + "..."
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Pad to even sides by repeating the last row or column: yuv420p stores colour for blocks of 2 x 2."""
+    height, width = frame.shape[:2]
+    return np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
+
+
+def _font(size: int) -> Any:
+    try:
+        return ImageFont.load_default(size=size)
+    except (OSError, TypeError, ImportError):  # Pillow without FreeType has one size only
+        return ImageFont.load_default()
