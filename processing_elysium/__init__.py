@@ -12,7 +12,6 @@ from .image_processing_elysium import ElysiumImageProcessor
 from .processing_elysium import ElysiumProcessor
 from .prompts import Task, build_messages, render_answer, render_prompt
 
-
 AutoImageProcessor.register(ElysiumConfig, image_processor_classes={"pil": ElysiumImageProcessor}, exist_ok=True)
 AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
 ElysiumImageProcessor.register_for_auto_class()

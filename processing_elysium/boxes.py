@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-
 Rounding = Literal["floor", "round"]
 ROUNDINGS: tuple[str, ...] = ("floor", "round")
 GRID = 100  # cells per axis
@@ -109,7 +108,9 @@ _NUMBERS = rf"{_NUMBER}(?:[,;\s]+{_NUMBER})*"
 _BRACKETED = re.compile(rf"[\[(<{{]\s*(?P<numbers>{_NUMBERS})\s*[,;]?\s*(?P<close>[\])>}}])?")
 _BARE = re.compile(rf"[\s:=\-,]*(?P<numbers>{_NUMBER}(?:\s*,\s*{_NUMBER})*)\s*(?P<close>[\])>}}])?")
 # Plural or ranged labels ("Frames 2-3", "frame 1.5") cannot be tied to one frame: group 1 stays empty for them.
-_LABEL = re.compile(r"\bframe(?:s\b|[\s_#]*([0-9]{1,6})(?![0-9]|\.[0-9]|\s*-\s*[0-9])|(?=[\s_#]*[0-9]))", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\bframe(?:s\b|[\s_#]*([0-9]{1,6})(?![0-9]|\.[0-9]|\s*-\s*[0-9])|(?=[\s_#]*[0-9]))", re.IGNORECASE
+)
 
 
 def parse_boxes(
@@ -158,7 +159,7 @@ def _segments(text: str, first_frame: int) -> list[tuple[int, int, int]]:
         # A plural ("in both frames the ball is at [..]") without a number is not tied to a frame.
         return [] if labels else [(first_frame, 0, len(text))]
     stops = [label.start() for label in labels[1:]] + [len(text)]
-    return [(int(label.group(1)), label.end(), stop) for label, stop in zip(labels, stops) if label.group(1)]
+    return [(int(label[1]), label.end(), stop) for label, stop in zip(labels, stops, strict=True) if label[1]]
 
 
 def _first_box(text: str, start: int, stop: int, rounding: str) -> tuple[list[float], tuple[int, int]] | None:
@@ -192,7 +193,7 @@ def _decode(words: list[str], rounding: str) -> list[float] | None:
         low_high = [xs[0], ys[0], xs[1], ys[1]]
     else:
         scale = 1.0 if decimal and not percent and all(abs(v) <= 1.0 for v in values) else 1.0 / GRID
-        (x1, x2), (y1, y2) = sorted((values[0] * scale, values[2] * scale)), sorted((values[1] * scale, values[3] * scale))
+        (x1, x2), (y1, y2) = (sorted((values[i] * scale, values[i + 2] * scale)) for i in (0, 1))
         low_high = [x1, y1, x2, y2]
     if not all(-1.0 <= v <= 2.0 for v in low_high):
         return None

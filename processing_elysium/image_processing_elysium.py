@@ -19,7 +19,6 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
 from transformers.utils import TensorType
 
-
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 _TORCH_MODES = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
@@ -144,7 +143,7 @@ class ElysiumImageProcessor(PilBackend):
         """
         for name in ("do_center_crop", "do_pad"):
             if kwargs.get(name):
-                raise ValueError(f"`{name}`=True is not supported: boxes are relative to the whole frame; leave it off.")
+                raise ValueError(f"`{name}`=True is not supported: boxes refer to the whole frame; leave it off.")
         if do_resize and not (size and size.height and size.width):
             raise ValueError(f"`size`={size} must name the tower's 'height' and 'width' in pixels.")
         target = (size.height, size.width) if do_resize else None
@@ -219,11 +218,7 @@ def _array_path(
 ) -> np.ndarray | list[np.ndarray]:
     """(H, W, 3) uint8 frames to normalised (3, H, W) float32; one array when the sizes agree."""
     if target is not None:
-        height, width = target
-        frames = [
-            frame if frame.shape[:2] == target else np.asarray(Image.fromarray(frame).resize((width, height), resample))
-            for frame in frames
-        ]
+        frames = [frame if frame.shape[:2] == target else _resize(frame, target, resample) for frame in frames]
     if len({frame.shape for frame in frames}) > 1:
         return [_array_path([frame], None, resample, scale, mean, std)[0] for frame in frames]
     pixels = np.empty((len(frames), 3, *frames[0].shape[:2]), dtype=np.float32)
@@ -233,3 +228,8 @@ def _array_path(
             np.multiply(frame[:, :, channel], factor[channel], out=pixels[index, channel], dtype=np.float32)
     pixels -= offset[None, :, None, None]
     return pixels
+
+
+def _resize(frame: np.ndarray, target: tuple[int, int], resample: int) -> np.ndarray:
+    """Squash (H, W, 3) uint8 to `target` = (height, width) with a Pillow filter."""
+    return np.asarray(Image.fromarray(frame).resize(target[::-1], resample))

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .boxes import ROUNDINGS, ParsedBoxes, Rounding, parse_boxes
+from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
+from .frames import VideoSource, open_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
+from .prompts import Task, build_messages
 
 
 class ElysiumProcessor(ProcessorMixin):
@@ -78,6 +81,69 @@ class ElysiumProcessor(ProcessorMixin):
         return MultiModalData(
             num_image_tokens=[self.num_image_tokens] * len(image_sizes), num_image_patches=[1] * len(image_sizes)
         )
+
+    def open_video(self, source: Any, fps: float | None = None) -> VideoSource:
+        """Open a path, URL, bytes, list, array, tensor or iterator of frames; see `frames.open_video`."""
+        return open_video(source, fps=fps)
+
+    def build_messages(self, task: Task | str, num_frames: int, **options: Any) -> list[dict[str, Any]]:
+        """The conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
+        return build_messages(task, num_frames, **{"box_rounding": self.box_rounding, **options})
+
+    def format_box(self, box: Sequence[float]) -> str:
+        """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""
+        return format_box(box, self.box_rounding)
+
+    def validate_box_px(self, box: Sequence[float], width: int, height: int) -> np.ndarray:
+        """Check a typed pixel box against its frame; see `boxes.validate_box_px`."""
+        return validate_box_px(box, width, height)
+
+    def encode(
+        self,
+        messages: Sequence[Sequence[dict[str, Any]]],
+        frames: Sequence[Sequence[Any]],
+        add_generation_prompt: bool = True,
+    ) -> BatchFeature:
+        """Tokenize questions together with their frames, ready for `generate`.
+
+        Args:
+            messages: B conversations whose image parts hold no image yet (`build_messages`).
+            frames: for each conversation the frames of its image parts, in order.
+            add_generation_prompt: end the text where the answer begins.
+
+        Returns:
+            `input_ids` and `attention_mask` of shape (B, T), left-padded, and `pixel_values` of shape (F, 3, H, W).
+
+        Raises:
+            ValueError: a conversation has more or fewer image parts than frames.
+        """
+        if len(messages) != len(frames):
+            raise ValueError(f"`frames` has {len(frames)} entries for {len(messages)} conversations; pass one each.")
+        text = self.apply_chat_template(list(messages), add_generation_prompt=add_generation_prompt)
+        for index, (prompt, images) in enumerate(zip(text, frames, strict=True)):
+            wanted = prompt.count(self.image_token)
+            if wanted != len(images):
+                raise ValueError(
+                    f"conversation {index} has {wanted} image part(s) but `frames` holds {len(images)}; pass one each."
+                )
+        images = [list(item) for item in frames] if any(len(item) for item in frames) else None
+        return self(text=text, images=images, padding=True, return_tensors="pt", add_special_tokens=False)
+
+    def encode_tracking(
+        self, task: Task | str, frames: Sequence[Any], add_generation_prompt: bool = True, **options: Any
+    ) -> BatchFeature:
+        """One question about one clip as model input: `build_messages` and `encode` in a row.
+
+        Args:
+            task: a `Task` or its value.
+            frames: F frames of the clip, of any kind the image processor takes.
+            add_generation_prompt: see `encode`.
+            options: `box`, `expression`, `question`, `prompt`, `frame_of_box` ... of `prompts.build_messages`.
+
+        Returns:
+            `input_ids`, `attention_mask` of shape (1, T) and `pixel_values` of shape (F, 3, H, W).
+        """
+        return self.encode([self.build_messages(task, len(frames), **options)], [frames], add_generation_prompt)
 
     def post_process_boxes(
         self,

@@ -327,8 +327,8 @@ def check_text(text: str, name: str) -> str:
 
 def _check_task(task: Task | str) -> Task:
     try:
-        return Task(task)
-    except ValueError:
+        return Task(task.lower())
+    except (AttributeError, ValueError):
         allowed = ", ".join(repr(t.value) for t in Task)
         raise ValueError(f"`task`={task!r} is unknown; use one of {allowed}.") from None
 
@@ -339,5 +339,5 @@ def _check_template(prompt: str, need: str) -> str:
         raise ValueError(f"`prompt`={prompt!r} lacks the slot {{{need}}}; put it where the {need} should stand.")
     unknown = sorted(set(slots) - {need})
     if unknown:
-        raise ValueError(f"`prompt`={prompt!r} has the unknown slot {{{unknown[0]}}}; this task fills only {{{need}}}.")
+        raise ValueError(f"`prompt`={prompt!r} has the unknown slot {{{unknown[0]}}}; use only {{{need}}}.")
     return prompt
