@@ -4,8 +4,7 @@ Legend of shapes used in this package: B batch, F frames, N patches per frame, K
 D text width, T tokens.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: `@strict` checks fields by their types and passes over types that are strings.
 import difflib
 from typing import Any, Literal
 
@@ -141,6 +140,11 @@ class ElysiumConfig(PreTrainedConfig):
             raise ValueError(
                 f"vision_config has model_type {self.vision_config.model_type!r}; supported are "
                 f"{', '.join(VISION_MODEL_TYPES)}. Pass the vision part of a CLIP, SigLIP or DINOv2 configuration."
+            )
+        if self.text_config.is_encoder_decoder:
+            raise ValueError(
+                f"text_config has model_type {self.text_config.model_type!r}, an encoder-decoder; pass the configuration "
+                "of a decoder-only language model."
             )
         depth = self.vision_config.num_hidden_layers
         if not (1 <= self.vision_feature_layer <= depth or -depth <= self.vision_feature_layer <= -1):

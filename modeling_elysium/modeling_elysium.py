@@ -209,7 +209,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         is_prefill: bool,
     ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
         """Puts visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
-        look = features is not None or is_prefill
+        # Embeddings given without frames may be merged already, as serving engines do.
+        look = features is not None or (is_prefill and inputs_embeds is None)
         mask = self.get_placeholder_mask(input_ids, inputs_embeds) if look else None
         if inputs_embeds is None:
             if look and self.config.image_token_id >= self.config.text_config.vocab_size:
