@@ -143,8 +143,8 @@ class ElysiumConfig(PreTrainedConfig):
             )
         if self.text_config.is_encoder_decoder:
             raise ValueError(
-                f"text_config has model_type {self.text_config.model_type!r}, an encoder-decoder; pass the configuration "
-                "of a decoder-only language model."
+                f"text_config has model_type {self.text_config.model_type!r}, an encoder-decoder; pass the "
+                "configuration of a decoder-only language model."
             )
         depth = self.vision_config.num_hidden_layers
         if not (1 <= self.vision_feature_layer <= depth or -depth <= self.vision_feature_layer <= -1):
