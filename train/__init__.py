@@ -1,0 +1,1 @@
+"""Training on top of everything else: nothing outside this folder imports it."""

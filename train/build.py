@@ -1,0 +1,132 @@
+"""A small Elysium model from nothing: tokenizer, configuration, initial weights, processor.
+
+The paper starts from a pretrained CLIP and Vicuna. Where neither can be had, this makes the same classes at small
+size, with an initialisation that learns quickly: positions and numbers start as sines and cosines, so that nearby
+places and nearby numbers start out alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast, set_seed
+
+from dataset_scripts.synthetic import COLOURS, MOTIONS, SHAPES, SIZES, TEXTURES
+from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+from processing_elysium.prompts import TEMPLATES
+
+from .config import BuildConfig
+
+__all__ = ["build_model", "build_tokenizer"]
+
+PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
+# Words with their space, numbers (each of 0..100 becomes one piece), other signs one by one but for "],", white space.
+# Nothing may grow together with the colon of "ASSISTANT:", where the prompt ends and the answer begins.
+_SPLIT = r" ?[A-Za-z]+| ?[0-9]{1,3}|\],| ?[^\sA-Za-z0-9]|\s+"
+
+
+def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE that knows our prompts, captions and the numbers 0 to 100 as single pieces.
+
+    Any text can be encoded (unknown words fall back to bytes) and decodes to itself.
+
+    Args:
+        vocab_size: pieces, special tokens included.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    # Numbers first: they must each become one piece, so they are seen most often.
+    numbers = [text for n in range(101) for text in (str(n), f" {n}")] * 200
+    words = [w for templates in TEMPLATES.values() for t in templates for w in (t, t.replace("{", " {"))] * 4
+    looks = [f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)]
+    boxes = ["USER: Frame 1: [23,45,46,72], Frame 2: [5,1,7,9].\nASSISTANT: the object, the"] * 500
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS, IMAGE],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(itertools.chain(numbers, words, looks, boxes), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        additional_special_tokens=[IMAGE],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    for text in (str(n) for n in range(101)):
+        assert len(fast.encode(text, add_special_tokens=False)) == 1, f"{text} is not one piece: raise vocab_size"
+    return fast
+
+
+def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """A new model with random weights, and its processor.
+
+    Args:
+        build: sizes.
+        seed: of the weights.
+    """
+    tokenizer = build_tokenizer(build.vocab_size)
+    vision = CLIPVisionConfig(**build.vision)
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **build.text,
+    )
+    config = ElysiumConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        **build.elysium,
+    )
+    set_seed(seed)
+    model = ElysiumForConditionalGeneration(config)
+    _place_sines(model, tokenizer)
+    processor = ElysiumProcessor(
+        image_processor=ElysiumImageProcessor(size={"height": vision.image_size, "width": vision.image_size}),
+        tokenizer=tokenizer,
+        num_image_tokens=config.num_image_tokens,
+    )
+    return model, processor
+
+
+@torch.no_grad()
+def _place_sines(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Start position embeddings of the tower and number embeddings of the text as sines and cosines."""
+    rows, columns = model.config.patch_grid
+    width = model.config.vision_config.hidden_size
+    y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
+    half = width // 2
+    grid = torch.cat([_sines(x.flatten(), half), _sines(y.flatten(), width - half)], dim=1)
+    positions = model.model.vision_tower.embeddings.position_embedding.weight
+    positions[-len(grid) :] = grid
+    embeddings = model.get_input_embeddings().weight
+    scale = embeddings.std()
+    for prefix in ("", " "):
+        ids = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
+        rows_of = torch.tensor([i[0] for i in ids if len(i) == 1])
+        if len(rows_of) == len(ids):
+            sines = _sines(torch.arange(101) / 100, embeddings.shape[1]) * math.sqrt(2) * scale
+            embeddings[rows_of] = 0.8 * sines + 0.6 * embeddings[rows_of]
+
+
+def _sines(place: torch.Tensor, width: int) -> torch.Tensor:
+    """`(P,)` places in [0, 1] to `(P, width)`: sines and cosines with wavelengths from 2 down to 1/25."""
+    pairs = math.ceil(width / 2)
+    frequency = math.pi * torch.logspace(0, math.log10(50), pairs)
+    angle = place[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]

@@ -1,0 +1,155 @@
+"""Synthetic training data by number: clips become conversations, and all clips of a batch have as many frames.
+
+One clip is asked several questions, each about another object, so that its frames are encoded once for all of them
+(every turn's answer is trained). Item i is a deterministic function of (recipe, stage, i): a resumed run sees what
+it would have seen.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from dataset_scripts.synthetic import SHAPES, SIZES, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
+from dataset_scripts.synthetic.scene import COLOURS
+from processing_elysium.boxes import format_box, format_boxes
+from processing_elysium.prompts import TRACKING_TASKS, Task, build_messages
+
+from .config import StageConfig, TowerConfig
+
+__all__ = ["PATCH_LABELS", "ConversationSource", "PatchSource", "conversation", "stage_dataset"]
+
+# The dense labels of the tower's pretraining, in the order of `PatchSource`'s columns; class 0 is "no object".
+PATCH_LABELS: dict[str, tuple[str, ...]] = {
+    "size": tuple(SIZES),
+    "texture": TEXTURES,
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+}
+
+
+def conversation(
+    clip: SyntheticClip, tasks: dict[str, float], turns: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Messages about a clip: one turn per object, at most `turns`, in random order.
+
+    Args:
+        clip: frames and tracks.
+        tasks: weight of each task, by its value.
+        turns: most turns.
+        rng: draws objects, tasks and wordings.
+    """
+    names = sorted(tasks)
+    weights = np.array([tasks[name] for name in names])
+    messages: list[dict[str, Any]] = []
+    for number, i in enumerate(rng.permutation(len(clip.record.objects))[:turns]):
+        track = clip.record.objects[int(i)]
+        task = Task(str(rng.choice(names, p=weights / weights.sum())))
+        if task in (Task.REG, Task.VIDEO_REG):
+            answer = track.caption
+        elif task in TRACKING_TASKS:
+            answer = format_boxes(track.boxes)
+        else:
+            answer = format_box(track.boxes[0])
+        by_words = task in (Task.RSOT, Task.REC)
+        turn = build_messages(
+            task,
+            num_frames=clip.record.num_frames,
+            box=None if by_words else track.boxes[0],
+            expression=track.expression if by_words else None,
+            answer=answer,
+            rng=rng,
+            system="",
+        )
+        if number > 0:  # the system text and the frames stand in the first turn only
+            turn = turn[1:]
+            turn[0]["content"] = [part for part in turn[0]["content"] if part["type"] != "image"]
+        messages.extend(turn)
+    return messages
+
+
+@dataclass(frozen=True)
+class ConversationSource:
+    """Item number -> frames and messages of one stage.
+
+    Attributes:
+        stage: tasks, frames per clip, interval, turns.
+        synthetic: the dataset that clips come from.
+        split: its split.
+        seed: of questions and wordings.
+    """
+
+    stage: StageConfig
+    synthetic: SyntheticConfig
+    split: str = "train"
+    seed: int = 0
+
+    def num_frames(self, batch: int) -> int:
+        """Frames per clip of batch number `batch`."""
+        low, high = self.stage.num_frames
+        return int(np.random.default_rng([self.seed, self._offset, batch, 1]).integers(low, high + 1))
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, self._offset, item, 2])
+        num_frames = self.num_frames(item // self.stage.batch_size)
+        clip = make_clip(self.synthetic, self.split, (self._offset + item) % 90_000_000, num_frames, self.stage.interval)
+        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage.tasks, self.stage.turns, rng)}
+
+    @property
+    def _offset(self) -> int:
+        """Where in the split this stage begins: stages see different clips."""
+        return zlib.crc32(self.stage.name.encode()) % 80_000_000
+
+
+def stage_dataset(source: ConversationSource) -> datasets.Dataset:
+    """The items of a whole stage as the `datasets.Dataset` that TRL asks for; rendered when read."""
+    items = datasets.Dataset.from_dict({"item": np.arange(source.stage.steps * source.stage.batch_size)})
+
+    def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        rows = [source[int(item)] for item in batch["item"]]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    return items.with_transform(render)
+
+
+@dataclass(frozen=True)
+class PatchSource(torch.utils.data.Dataset):
+    """Images with one label set and one box per patch, for pretraining the tower.
+
+    Attributes:
+        synthetic: the dataset; its frame size is the tower's.
+        patch_size: pixels.
+        config: length and batch size.
+    """
+
+    synthetic: SyntheticConfig
+    patch_size: int
+    config: TowerConfig
+
+    def __len__(self) -> int:
+        return self.config.steps * self.config.batch_size
+
+    def __getitem__(self, item: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image `(H, W, 3)` uint8, labels `(N, 4)` int64 in the order of `PATCH_LABELS`, boxes `(N, 4)` float32."""
+        clip = make_clip(self.synthetic, "train", item, 1)
+        side = clip.frames.shape[1] // self.patch_size
+        patches = clip.owner[0].reshape(side, self.patch_size, side, self.patch_size).swapaxes(1, 2)
+        shares = np.stack(
+            [(patches == i + 1).mean(axis=(2, 3)) for i in range(len(clip.scene.objects))], axis=-1
+        ).reshape(side * side, -1)
+        owner = shares.argmax(axis=1)
+        empty = shares.max(axis=1) < self.config.min_share
+        looks = np.array(
+            [
+                [1 + values.index(word) for word, values in zip(o.look, PATCH_LABELS.values(), strict=True)]
+                for o in clip.scene.objects
+            ]
+        )
+        labels = looks[owner]
+        labels[empty] = 0
+        return clip.frames[0], labels, clip.scene_boxes[owner, 0].astype(np.float32)
