@@ -25,11 +25,10 @@ CORE = [
     "jinja2>=3.1",
     "av>=12.0",
     DECORD,
-    "tqdm>=4.66",
     "rich>=13.0",
 ]
 DATA = ["opencv-python-headless>=4.8", "pyarrow>=15.0", "datasets>=4.0", "pyyaml>=6.0"]
-TRAIN = ["trl>=1.16,<2", "accelerate>=1.1", "pyyaml>=6.0", *DATA]
+TRAIN = ["trl>=1.16,<2", "accelerate>=1.1", "tqdm>=4.66", *DATA]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.0"]
 SPACE = ["gradio>=5.0"]
