@@ -24,6 +24,8 @@ from .video_reader import VideoFile, VideoSource
 
 MAX_DOWNLOAD_BYTES = 512 * 2**20
 _DOWNLOAD_TIMEOUT_S = 30.0
+WHOLE_UP_TO = 32  # frames of a video that a prompt shows without sampling
+SAMPLED_FRAMES = 16  # frames shown of a longer one
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -134,6 +136,49 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     if fps is not None:
         video.fps = float(fps)
     return video
+
+
+def sample_video(
+    video: VideoSource, num_frames: int | None = None, fps: float | None = None, sampled: bool = True
+) -> np.ndarray:
+    """Read the frames of a video that a prompt shows.
+
+    Args:
+        video: an opened video. One of unknown length is read to its end, with twice the wanted frames in memory.
+        num_frames: take so many frames, evenly spread.
+        fps: take about so many frames per second. With neither, at most 32 frames are taken whole and of a longer
+            video 16 evenly spread ones (paper, section 4.3: one piece up to 32 frames; VideoQA: 16).
+        sampled: False takes every frame.
+
+    Returns:
+        uint8 RGB array of shape (F, H, W, 3).
+
+    Raises:
+        ValueError: both `num_frames` and `fps`, or `fps` for a video that does not know its own.
+    """
+    if num_frames is not None and fps is not None:
+        raise ValueError(f"`num_frames`={num_frames} and `fps`={fps} exclude each other; pass one of them.")
+    if fps is not None:
+        if not video.fps:
+            raise ValueError(f"`fps`={fps} needs a video that knows its frame rate, and {video.name} does not.")
+        step = max(round(video.fps / fps), 1)
+        return np.stack([frame for index, frame in enumerate(video) if index % step == 0])
+    if not sampled:
+        return np.stack(list(video))
+    limit = num_frames or WHOLE_UP_TO
+    if video.num_frames is not None:
+        length = video.num_frames
+        count = num_frames or (length if length <= WHOLE_UP_TO else SAMPLED_FRAMES)
+        return np.stack(video.read(even_indices(length, count)))
+    kept, stride = [], 1
+    for index, frame in enumerate(video):
+        if index % stride == 0:
+            kept.append(frame)
+        if len(kept) > 2 * limit:  # every other frame goes, and from now on only every other one is kept
+            kept, stride = kept[::2], stride * 2
+    whole = num_frames is None and stride == 1 and len(kept) <= WHOLE_UP_TO
+    count = len(kept) if whole else (num_frames or SAMPLED_FRAMES)
+    return np.stack([kept[index] for index in even_indices(len(kept), count)])
 
 
 def _open_location(location: str, max_bytes: int) -> VideoSource:

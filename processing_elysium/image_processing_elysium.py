@@ -21,6 +21,12 @@ from transformers.utils import TensorType
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+_INSTEAD = {  # options of the library that we do not have, and what to do
+    "do_center_crop": "boxes refer to the whole frame, so leave it off",
+    "do_pad": "boxes refer to the whole frame, so leave it off",
+    "data_format": "pixel values are always channels first",
+    "device": "pass tensors on that device, or move the result",
+}
 _TORCH_MODES = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
 
 
@@ -84,10 +90,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
         return (array >> 8).astype(np.uint8)
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 255.0):
-        raise ValueError(
-            f"`images` holds a {array.dtype} frame with values in [{low:g}, {high:g}]; pass uint8, uint16, or floats "
-            "in [0, 1] or [0, 255] without NaN."
-        )
+        raise _range_error(array.dtype, low, high)
     if np.issubdtype(array.dtype, np.floating) and high <= 1.0:
         array = array * 255.0
     return np.rint(array).astype(np.uint8)
@@ -141,15 +144,17 @@ class ElysiumImageProcessor(PilBackend):
             ValueError: an option of the library that would break the relative boxes is switched on, or see
                 `to_rgb_array`.
         """
-        for name in ("do_center_crop", "do_pad"):
-            if kwargs.get(name):
-                raise ValueError(f"`{name}`=True is not supported: boxes refer to the whole frame; leave it off.")
+        for name in ("do_center_crop", "do_pad", "data_format", "device"):
+            if kwargs.get(name) not in (None, False, "channels_first"):
+                raise ValueError(f"`{name}`={kwargs[name]!r} is not supported; {_INSTEAD[name]}.")
         if do_resize and not (size and size.height and size.width):
             raise ValueError(f"`size`={size} must name the tower's 'height' and 'width' in pixels.")
         target = (size.height, size.width) if do_resize else None
         scale = rescale_factor if do_rescale else 1.0
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         mean, std = (np.broadcast_to(np.asarray(v, dtype=np.float32), (3,)) for v in (mean, std))
+        if isinstance(images, (list, tuple)) and not images:
+            raise ValueError("`images` is empty; pass at least one frame.")
         tensors = _as_tensor_batch(images)
         if tensors is not None:
             pixels = _tensor_path(tensors, target, resample, scale, mean, std)
@@ -171,19 +176,17 @@ class ElysiumImageProcessor(PilBackend):
 
 def _as_tensor_batch(images: Any) -> torch.Tensor | None:
     """Frames already on a device as one (F, 3, H, W) tensor, or None when the Pillow path has to be taken."""
-    while isinstance(images, (list, tuple)) and len(images) == 1:
-        images = images[0]
     if isinstance(images, (list, tuple)):
         parts = [_as_tensor_batch(item) for item in images]
-        if not parts or any(part is None or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        if any(part is None or part.shape[1:] != parts[0].shape[1:] for part in parts):
             return None
         return torch.cat(parts)
-    if not isinstance(images, torch.Tensor) or images.ndim not in (3, 4):
+    if not isinstance(images, torch.Tensor) or images.ndim not in (3, 4) or 0 in images.shape:
         return None
     frames = images if images.ndim == 4 else images[None]
-    if frames.shape[1] != 3 and frames.shape[-1] == 3:
+    if frames.shape[1] not in (1, 3) and frames.shape[-1] in (1, 3):
         frames = frames.movedim(-1, 1)
-    return frames if frames.shape[1] == 3 and frames.dtype == torch.uint8 else None
+    return frames.expand(-1, 3, -1, -1) if frames.shape[1] in (1, 3) else None
 
 
 def _tensor_path(
@@ -194,8 +197,8 @@ def _tensor_path(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> torch.Tensor:
-    """(F, 3, H, W) uint8 on any device to normalised float32 on that device."""
-    pixels = frames.float()
+    """(F, 3, H, W) on any device to normalised float32 on that device; see `to_rgb_array` for the value range."""
+    pixels = _to_grey_levels(frames)
     if target is not None and tuple(pixels.shape[-2:]) != target:
         mode = _TORCH_MODES.get(PILImageResampling(resample))
         if mode is None:
@@ -206,6 +209,28 @@ def _tensor_path(
     offset = torch.tensor(mean / std, device=frames.device)[:, None, None]
     factor = torch.tensor(scale / std, device=frames.device)[:, None, None]
     return pixels * factor - offset
+
+
+def _to_grey_levels(frames: torch.Tensor) -> torch.Tensor:
+    """The tensor twin of `_to_uint8`: float32 in [0, 255]."""
+    if frames.dtype == torch.uint8:
+        return frames.float()
+    if frames.dtype == torch.bool:
+        return frames.float() * 255.0
+    if frames.dtype == torch.uint16:
+        return (frames.int() >> 8).float()
+    pixels = frames.float()
+    low, high = (float(value) for value in torch.aminmax(pixels))
+    if not (low >= 0.0 and high <= 255.0):
+        raise _range_error(frames.dtype, low, high)
+    return (pixels * 255.0 if frames.is_floating_point() and high <= 1.0 else pixels).round()
+
+
+def _range_error(dtype: Any, low: float, high: float) -> ValueError:
+    return ValueError(
+        f"`images` holds a {dtype} frame with values in [{low:g}, {high:g}]; pass uint8, uint16, or floats in [0, 1] "
+        "or [0, 255] without NaN."
+    )
 
 
 def _array_path(

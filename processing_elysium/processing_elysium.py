@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
-from .frames import VideoSource, open_video
+from .frames import VideoSource, open_video, sample_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
-from .prompts import Task, build_messages
+from .prompts import Task, build_messages, check_text
 
 
 class ElysiumProcessor(ProcessorMixin):
@@ -30,11 +31,11 @@ class ElysiumProcessor(ProcessorMixin):
         chat_template: Jinja text. None: the tokenizer's, or else the `chat_template.jinja` beside this file.
         num_image_tokens: K, the visual tokens that the model's compressor keeps of each frame.
         image_token: the placeholder of one visual token.
-        video_token: stands for a whole video in text given to `__call__`; never reaches the tokenizer.
         box_rounding: how boxes are written and read, see `boxes.format_box`.
     """
 
-    text_kwargs = {"padding_side": "left"}  # generation continues on the right; see transformers' _merge_kwargs
+    text_kwargs = {"padding_side": "left"}  # the mixin's defaults; generation continues on the right
+    video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
 
     def __init__(
         self,
@@ -43,7 +44,6 @@ class ElysiumProcessor(ProcessorMixin):
         chat_template: str | None = None,
         num_image_tokens: int = 108,
         image_token: str = "<image>",
-        video_token: str = "<video>",
         box_rounding: Rounding = "floor",
     ) -> None:
         if isinstance(num_image_tokens, bool) or not isinstance(num_image_tokens, int) or num_image_tokens < 1:
@@ -57,17 +57,58 @@ class ElysiumProcessor(ProcessorMixin):
                 "tokenizer.add_special_tokens and resize the model's embeddings."
             )
         if chat_template is None:
-            chat_template = getattr(tokenizer, "chat_template", None) or _default_chat_template()
+            chat_template = getattr(tokenizer, "chat_template", None) or _default_chat_template(image_token)
         self.num_image_tokens = num_image_tokens
         self.image_token = image_token
         self.image_token_id = ids[0]
-        self.video_token = video_token
         self.box_rounding = box_rounding
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """The text that one `image_token` becomes: K placeholders."""
         return self.image_token * self.num_image_tokens
+
+    @property
+    def video_processor(self) -> Any:
+        """What makes the mixin take `videos=`. A property, because a field of this name would need torchvision."""
+        return self.image_processor
+
+    def prepare_inputs_layout(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """Open and sample the videos, then the library's own preparation (its signature).
+
+        `num_frames=` takes so many frames evenly, `fps=` so many per second, `do_sample_frames=False` all of them.
+        Without any, a video of at most 32 frames is taken whole and a longer one gives 16 (paper, section 4.3).
+
+        Raises:
+            ValueError: images and videos in one call, whose order would be unknown; or see `frames.open_video`.
+        """
+        images, text, _, audio = super().prepare_inputs_layout(images=images, text=text, audio=audio, **kwargs)
+        if videos is None:
+            return images, text, None, audio
+        if images is not None:
+            raise ValueError(
+                "`images` and `videos` were passed together, so the order of their frames is unknown; pass "
+                "the frames of the videos as images, with one image part each."
+            )
+        options = {**kwargs, **kwargs.get("videos_kwargs", {})}
+        count, fps = options.get("num_frames"), options.get("fps")
+        sampled = options.get("do_sample_frames") is not False
+        videos = [sample_video(open_video(v), count, fps, sampled) for v in _split_videos(videos)]
+        return images, text, videos, audio
+
+    def _process_videos(self, videos: list[np.ndarray], **kwargs: Any) -> tuple[BatchFeature, list[str]]:
+        """Pixels of all frames, and for each video the text that its `video_token` becomes."""
+        known = self.image_processor.valid_kwargs.__annotations__
+        options = {key: value for key, value in kwargs.items() if key in known}
+        pixels = self.image_processor([frame for video in videos for frame in video], **options)
+        image = self.image_token * self.num_image_tokens
+        texts = []
+        for video in videos:
+            labels = [f"Frame {number}: " for number in range(1, len(video) + 1)] if len(video) > 1 else [""]
+            texts.append(", ".join(label + image for label in labels) + "\n")
+        return pixels, texts
 
     def _get_num_multimodal_tokens(
         self, image_sizes: Sequence[tuple[int, int]] | None = None, **kwargs: Any
@@ -88,6 +129,9 @@ class ElysiumProcessor(ProcessorMixin):
 
     def build_messages(self, task: Task | str, num_frames: int, **options: Any) -> list[dict[str, Any]]:
         """The conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
+        for name, value in options.items():
+            if isinstance(value, str):
+                check_text(value, name, (self.image_token, self.video_token))
         return build_messages(task, num_frames, **{"box_rounding": self.box_rounding, **options})
 
     def format_box(self, box: Sequence[float]) -> str:
@@ -172,7 +216,20 @@ class ElysiumProcessor(ProcessorMixin):
         return ParsedBoxes(boxes=parsed.boxes * scale, valid=parsed.valid, spans=parsed.spans)
 
 
-def _default_chat_template() -> str | None:
+def _default_chat_template(image_token: str) -> str | None:
     """The project's template; None where this file was loaded from a checkpoint's code without it."""
     path = Path(__file__).with_name("chat_template.jinja")
-    return path.read_text(encoding="utf-8").rstrip("\n") if path.is_file() else None
+    if not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8").rstrip("\n").replace("<image>", image_token)
+
+
+def _split_videos(videos: Any) -> list[Any]:
+    """The single videos of `videos=`: one video, or any nesting of lists of them (a list of frames is one video)."""
+    if getattr(videos, "ndim", 0) == 5:
+        return list(videos)
+    if not isinstance(videos, (list, tuple)):
+        return [videos]
+    if videos and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) in (2, 3) for item in videos):
+        return [videos]
+    return [video for item in videos for video in _split_videos(item)]

@@ -313,11 +313,11 @@ def build_messages(
     return messages
 
 
-def check_text(text: str, name: str) -> str:
+def check_text(text: str, name: str, reserved: Sequence[str] = IMAGE_PLACEHOLDERS) -> str:
     """Return `text`, or raise ValueError when it is not text or holds a placeholder that stands for pixels."""
     if not isinstance(text, str):
         raise ValueError(f"`{name}` is a {type(text).__name__}; pass a string.")
-    for token in IMAGE_PLACEHOLDERS:
+    for token in reserved:
         if token in text:
             raise ValueError(
                 f"`{name}` contains {token!r}, which is reserved for the frames of the video; write it differently."

@@ -217,7 +217,7 @@ class _PyAVReader:
         self._data = data
         self._container = _open_container(data, name)
         stream = self._container.streams.video[0]
-        self.height, self.width = stream.height, stream.width
+        self.height, self.width = 0, 0  # known with the first frame, which may be turned
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.problem: str | None = None
         self._times, time_base = [], stream.time_base
@@ -233,6 +233,7 @@ class _PyAVReader:
         self._cursor, self._decoded = -1, None
         if not self.problem and len(self._times) < declared:
             self.problem = f"it is truncated: {declared} frames are announced"
+        self.read([0])
 
     def read(self, indices: list[int]) -> list[np.ndarray]:
         """Frames as (H, W, 3) uint8 RGB; fewer when the file ends or breaks, with `problem` and `num_frames` set."""
@@ -254,15 +255,18 @@ class _PyAVReader:
                 frame = next(self._decoded, None)
             except av.error.FFmpegError as error:
                 frame, self.problem = None, self.problem or error.strerror or str(error)
-            if frame is not None and (frame.height, frame.width) != (self.height, self.width):
-                self.problem, frame = f"the frame size changes to {frame.width} x {frame.height}", None
-            if frame is None:
+            pixels = None if frame is None else _upright(frame)
+            if pixels is not None and not self.height:
+                self.height, self.width = pixels.shape[:2]
+            if pixels is not None and pixels.shape[:2] != (self.height, self.width):
+                self.problem, pixels = f"the frame size changes to {pixels.shape[1]} x {pixels.shape[0]}", None
+            if pixels is None:
                 self.num_frames = index if self._times and self._cursor < 0 else self._cursor + 1
                 return None
             has_time = self._times and frame.pts is not None
             self._cursor = bisect.bisect_left(self._times, frame.pts) if has_time else self._cursor + 1
             if self._cursor >= index:
-                return frame.to_ndarray(format="rgb24")
+                return pixels
 
     def _seek(self, index: int) -> None:
         """Start decoding at the key frame before `index`; at the beginning where the file has no times."""
@@ -297,3 +301,9 @@ def _open_container(data: str | bytes, name: str) -> Any:
         container.close()
         raise ValueError(f"`video`={name!r} holds {kind}; pass a file with a video stream.")
     return container
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """Pixels as they are shown: phones film sideways and note the angle (counter-clockwise) beside the picture."""
+    turns = round(getattr(frame, "rotation", 0) / 90)
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
