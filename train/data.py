@@ -15,10 +15,11 @@ import datasets
 import numpy as np
 import torch
 
+from dataset_scripts.records import ObjectTrack
 from dataset_scripts.synthetic import SHAPES, SIZES, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
 from dataset_scripts.synthetic.scene import COLOURS
 from processing_elysium.boxes import format_box, format_boxes
-from processing_elysium.prompts import TRACKING_TASKS, Task, build_messages
+from processing_elysium.prompts import IMAGE_TASKS, TRACKING_TASKS, Task, build_messages
 
 from .config import StageConfig, TowerConfig
 
@@ -33,44 +34,52 @@ PATCH_LABELS: dict[str, tuple[str, ...]] = {
 }
 
 
-def conversation(
-    clip: SyntheticClip, tasks: dict[str, float], turns: int, rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    """Messages about a clip: one turn per object, at most `turns`, in random order.
+def conversation(clip: SyntheticClip, stage: StageConfig, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Messages about a clip: one turn per object, in random order.
 
     Args:
         clip: frames and tracks.
-        tasks: weight of each task, by its value.
-        turns: most turns.
+        stage: `tasks`, `turns` and `box_jitter` are read.
         rng: draws objects, tasks and wordings.
     """
-    names = sorted(tasks)
-    weights = np.array([tasks[name] for name in names])
+    one_frame = clip.record.num_frames == 1
+    names = [name for name in sorted(stage.tasks) if one_frame or Task(name) not in IMAGE_TASKS]
+    weights = np.array([stage.tasks[name] for name in names])
     messages: list[dict[str, Any]] = []
-    for number, i in enumerate(rng.permutation(len(clip.record.objects))[:turns]):
-        track = clip.record.objects[int(i)]
+    for number, i in enumerate(rng.permutation(len(clip.record.objects))[: stage.turns]):
         task = Task(str(rng.choice(names, p=weights / weights.sum())))
-        if task in (Task.REG, Task.VIDEO_REG):
-            answer = track.caption
-        elif task in TRACKING_TASKS:
-            answer = format_boxes(track.boxes)
-        else:
-            answer = format_box(track.boxes[0])
-        by_words = task in (Task.RSOT, Task.REC)
-        turn = build_messages(
-            task,
-            num_frames=clip.record.num_frames,
-            box=None if by_words else track.boxes[0],
-            expression=track.expression if by_words else None,
-            answer=answer,
-            rng=rng,
-            system="",
-        )
-        if number > 0:  # the system text and the frames stand in the first turn only
-            turn = turn[1:]
+        turn = _turn(task, clip.record.objects[int(i)], stage.box_jitter, rng)
+        if number > 0:  # the frames stand in the first turn only
             turn[0]["content"] = [part for part in turn[0]["content"] if part["type"] != "image"]
         messages.extend(turn)
     return messages
+
+
+def _turn(task: Task, track: ObjectTrack, jitter: float, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """One question about one object, and its answer."""
+    by_words = task in (Task.RSOT, Task.REC)
+    if task in (Task.REG, Task.VIDEO_REG):
+        answer = track.caption
+    elif task in TRACKING_TASKS:
+        answer = format_boxes(track.boxes)
+    else:
+        answer = format_box(track.boxes[0])
+    return build_messages(
+        task,
+        num_frames=len(track.boxes),
+        box=None if by_words else _jittered(track.boxes[0], jitter, rng),
+        expression=track.expression if by_words else None,
+        answer=answer,
+        rng=rng,
+    )
+
+
+def _jittered(box: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """Half of the time, `box` with noise on each corner that is `jitter` of its size."""
+    size = np.tile(box[2:] - box[:2], 2)
+    moved = np.clip(box + jitter * size * rng.standard_normal(4), 0, 1)
+    keep = rng.random() < 0.5 or (moved[2:] - moved[:2] < 0.3 * size[:2]).any()
+    return box if keep else moved
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class ConversationSource:
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
         num_frames = self.num_frames(item // self.stage.batch_size)
         clip = make_clip(self.synthetic, self.split, (self._offset + item) % 90_000_000, num_frames, self.stage.interval)
-        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage.tasks, self.stage.turns, rng)}
+        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
 
     @property
     def _offset(self) -> int:

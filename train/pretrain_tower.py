@@ -18,12 +18,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from dataset_scripts.synthetic import SyntheticConfig
+from modeling_elysium.modeling_elysium import ElysiumModel
 from processing_elysium import ElysiumImageProcessor
 
 from .config import TowerConfig
 from .data import PATCH_LABELS, PatchSource
 
-__all__ = ["PatchHead", "normalise", "pretrain_tower"]
+__all__ = ["PatchHead", "fit_scorer", "normalise", "pretrain_tower"]
 
 BOXES = 4
 
@@ -122,6 +123,38 @@ def pretrain_tower(
     save_file({k: v.contiguous() for k, v in tower.state_dict().items()}, folder / "tower.safetensors")
     (folder / "state.pt").unlink(missing_ok=True)
     return average
+
+
+def fit_scorer(
+    model: ElysiumModel, image_processor: ElysiumImageProcessor, synthetic: SyntheticConfig, config: TowerConfig
+) -> float:
+    """Start an `mlp` selector at "patches that show an object score higher", with the tower frozen.
+
+    Args:
+        model: its selector is trained in place.
+        image_processor: its mean and standard deviation are used.
+        synthetic: frames of the tower's size.
+        config: `scorer_steps` steps.
+
+    Returns:
+        The share of object patches among the best-scored K, in the last batch.
+    """
+    optimizer = torch.optim.AdamW(model.selector.parameters(), lr=2e-3)
+    source = PatchSource(synthetic, model.config.vision_config.patch_size, config)
+    count = config.scorer_steps * config.batch_size
+    rows = torch.utils.data.Subset(source, range(len(source) - count, len(source)))
+    recall = 0.0
+    for frames, labels, _ in tqdm(torch.utils.data.DataLoader(rows, config.batch_size), desc="scorer", mininterval=10):
+        with torch.no_grad():
+            hidden = model.vision_tower(normalise(frames, image_processor)).last_hidden_state[:, -labels.shape[1] :]
+        scores, shown = model.selector.score(hidden), labels[..., 0] > 0
+        loss = functional.binary_cross_entropy_with_logits(scores, shown.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        best = scores.topk(model.config.num_image_tokens).indices
+        recall = (shown.gather(1, best).sum() / shown.sum().clamp(max=best.numel())).item()
+    return recall
 
 
 def _schedule(step: int, config: TowerConfig) -> float:

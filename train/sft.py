@@ -26,7 +26,7 @@ from .collator import ConversationCollator
 from .config import Recipe, StageConfig, load_recipe
 from .data import ConversationSource, stage_dataset
 from .memory import keep_freed_memory
-from .pretrain_tower import pretrain_tower
+from .pretrain_tower import fit_scorer, pretrain_tower
 from .trainer import ElysiumTrainer, freeze_all_but
 
 __all__ = ["main", "run_recipe", "train_stage"]
@@ -106,6 +106,9 @@ def _make_start(recipe: Recipe, output: Path, start: Path) -> None:
             output / "tower",
             workers=recipe.workers,
         )
+        if recipe.tower.scorer_steps:
+            share = fit_scorer(model.model, processor.image_processor, synthetic, recipe.tower)
+            print(f"selector starts with {share:.0%} of the object patches among those it keeps")
     _save(model, processor, start)
 
 
