@@ -100,7 +100,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
         config: model configuration.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+    # A checkpoint may hold the head, and the part of the tower past the layer that is read, which is not built.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^lm_head\.",
+        r"vision_tower\.(encoder\.layers?\.\d+|post_layernorm|layernorm|head)\.",
+        r"vision_tower\.embeddings\.mask_token",
+    ]
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
@@ -222,7 +227,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             return inputs_embeds, None
         tokens = torch.cat(list(features.pooler_output), dim=0).to(inputs_embeds.device, inputs_embeds.dtype)
         check_counts(mask.sum(), tokens.shape[0], self.config.num_image_tokens)
-        return inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens), tokens
+        return inputs_embeds.masked_scatter(mask.unsqueeze(-1).to(inputs_embeds.device), tokens), tokens
 
     @can_return_tuple
     def forward(

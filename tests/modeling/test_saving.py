@@ -88,7 +88,10 @@ def test_a_whole_tower_loads_into_the_cut_one(tmp_path):
     """A checkpoint that holds the layers we do not build, such as LLaVA's, loads without harm."""
     full = tiny_model(vision_feature_layer=-1)
     full.save_pretrained(tmp_path)
-    cut = ElysiumForConditionalGeneration.from_pretrained(tmp_path, vision_feature_layer=-2)
+    cut, info = ElysiumForConditionalGeneration.from_pretrained(
+        tmp_path, vision_feature_layer=-2, output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     assert len(cut.model.vision_tower.encoder.layers) == 2
     features = full.model.vision_tower.encoder.layers[1].mlp.fc1.weight
     assert torch.equal(cut.model.vision_tower.encoder.layers[1].mlp.fc1.weight, features)
