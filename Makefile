@@ -2,11 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= outputs
+# What `make track` tracks; make track VIDEO=my.mp4 EXPRESSION="the black swan" BOX=34,40,120,160
+VIDEO ?= examples/sample.mp4
+EXPRESSION ?= the object
+BOX ?= 10,10,50,50
 BIN := $(VENV)/bin
 READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup style check test test-slow test-gpu track bench clean
+.PHONY: help setup style check test test-slow test-gpu track results bench tiny-model clean
 help:           ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -31,6 +35,19 @@ test-slow: $(READY) ## the slow tests
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+track: $(READY) ## track the sample by words and by box: video, JSON and contact sheet in outputs/
+	$(BIN)/elysium track $(VIDEO) --expression "$(EXPRESSION)" $(foreach o,output=.mp4 json=.json contact-sheet=.png,--$(subst =,=$(OUT)/by_words,$(o)))
+	$(BIN)/elysium track $(VIDEO) --box $(BOX) $(foreach o,output=.mp4 json=.json contact-sheet=.png,--$(subst =,=$(OUT)/by_box,$(o)))
+
+results: $(READY) ## evaluate the embedded checkpoint and write docs/results.md
+	$(BIN)/python -m evaluate_metrics.runners.synthetic --model elysium --report docs/results.md
+
+bench: $(READY) ## speed and peak memory of tracking the sample
+	$(BIN)/python -m benchmarks.track_sample
+
+tiny-model: $(READY) ## train the embedded checkpoint anew (hours; the same command resumes)
+	$(BIN)/python -m train.sft train/recipes/tiny.yaml --output runs/tiny
 
 clean:          ## remove what runs wrote (not .venv, not training runs)
 	rm -rf $(OUT) .pytest_cache .ruff_cache .hypothesis build *.egg-info

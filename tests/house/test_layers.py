@@ -22,6 +22,8 @@ JOINTS = {
     "processing_elysium/__init__.py": {"modeling_elysium"},
     "modeling_elysium/__init__.py": {"processing_elysium"},
     "modeling_elysium/cli*.py": {"processing_elysium"},
+    # Runners put a model and a benchmark together; the metric folders below them stay self-contained.
+    "evaluate_metrics/runners/*.py": {"processing_elysium", "modeling_elysium", "dataset_scripts"},
 }
 PACKAGE_OF = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn"}
 # What a machine that loads a checkpoint folder has in any case; anything else is optional there.
