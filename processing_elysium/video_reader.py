@@ -175,7 +175,8 @@ class VideoFile(VideoSource):
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         if self._decord is not None:
             try:
-                return list(self._decord.get_batch(indices).asnumpy())
+                # One by one: get_batch fails on videos that are shown turned.
+                return [self._decord[index].asnumpy() for index in indices]
             except Exception as error:  # see _open_decord; a file that breaks in the middle ends here
                 self._decord = None
                 if av is None:
@@ -289,13 +290,16 @@ class _PyAVReader:
 
 def _open_container(data: str | bytes, name: str) -> Any:
     """A PyAV container that has pictures, or the ValueError that says what the file is instead."""
+    reason = "no picture or sound found in it"
     try:
         container = av.open(io.BytesIO(data) if isinstance(data, bytes) else data)
     except (av.error.FFmpegError, ValueError, OSError) as error:
+        container, reason = None, getattr(error, "strerror", None) or str(error)
+    if container is None or not container.streams:
         raise ValueError(
-            f"`video`={name!r} is not a video that can be decoded ({getattr(error, 'strerror', None) or error}); "
-            "it may be truncated or of another kind. Try to play or re-encode it."
-        ) from None
+            f"`video`={name!r} is not a video that can be decoded ({reason}); it may be truncated or of another kind. "
+            "Try to play or re-encode it."
+        )
     if not container.streams.video:
         kind = "only audio" if container.streams.audio else "no pictures"
         container.close()

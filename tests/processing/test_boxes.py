@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processing_elysium.boxes import (
@@ -22,6 +22,8 @@ from processing_elysium.boxes import (
 )
 
 NAN = math.nan
+# A busy machine must not fail a test: no deadlines, no complaints about slow drawing.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
 def centre(*cells: int) -> list[float]:
@@ -196,9 +198,9 @@ def test_a_thing_within_one_cell_keeps_an_area():
     "noise", ["[" * 20000, "1," * 20000, "[1 " * 20000, "Frame " * 20000, "Frame 1: [1,2,3" * 5000]
 )
 def test_parse_boxes_is_linear(noise):
-    start = time.perf_counter()
+    start = time.process_time()
     parse_boxes(noise, 8)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 unit = st.floats(-0.5, 1.5)
@@ -207,6 +209,7 @@ boxes_in_order = st.tuples(unit, unit, unit, unit).map(
 )
 
 
+@patient
 @given(st.lists(boxes_in_order, min_size=1, max_size=8))
 def test_round_trip_floor(boxes):
     text = format_boxes(boxes)
@@ -216,6 +219,7 @@ def test_round_trip_floor(boxes):
     assert format_boxes(parsed.boxes) == text
 
 
+@patient
 @given(st.lists(boxes_in_order, min_size=1, max_size=8))
 def test_round_trip_round(boxes):
     text = format_boxes(boxes, rounding="round")
@@ -227,6 +231,7 @@ def test_round_trip_round(boxes):
             assert np.abs(parsed.boxes[row] - clip(box)).max() <= 0.005 + 1 / 600 + 1e-9
 
 
+@patient
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_round_trip_of_the_mask(valid):
     boxes = [[0.1, 0.2, 0.3, 0.4]] * len(valid)
@@ -260,7 +265,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=400)
+@settings(patient, max_examples=200)
 @given(
     st.one_of(st.text(max_size=200), st.lists(pieces, max_size=60).map("".join)),
     st.one_of(st.none(), st.integers(0, 9)),
@@ -275,7 +280,7 @@ def test_parse_never_raises_and_stays_in_the_frame(text, num_frames):
         assert sum(char.isdigit() for char in text[start:stop]) >= 4
 
 
-@settings(max_examples=200)
+@patient
 @given(st.integers(1, 6), st.integers(0, 120))
 def test_a_truncated_answer_only_loses_its_end(num_frames, cut):
     boxes = [[0.1 + 0.05 * i, 0.2, 0.5 + 0.05 * i, 0.66] for i in range(num_frames)]
