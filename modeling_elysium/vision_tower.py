@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
@@ -23,10 +21,17 @@ def build_vision_tower(config: ElysiumConfig) -> PreTrainedModel:
     Returns:
         A CLIP, SigLIP or DINOv2 vision model.
     """
-    vision_config = copy.deepcopy(config.vision_config)
+    vision_config = config.vision_config
+    depth = vision_config.num_hidden_layers
+    # The tower must hold this very object, by which the library finds it (`set_attn_implementation`): so no copy.
     vision_config.num_hidden_layers = config.num_vision_layers
-    vision_config.vision_use_head = False  # SigLIP's pooling head
-    tower = AutoModel.from_config(vision_config)
+    try:
+        tower = AutoModel.from_config(vision_config)
+    finally:
+        vision_config.num_hidden_layers = depth
+    if hasattr(tower, "head"):  # SigLIP's pooling head
+        del tower.head
+        tower.use_head = False
     for final_norm in ("post_layernorm", "layernorm"):
         if hasattr(tower, final_norm):
             setattr(tower, final_norm, nn.Identity())

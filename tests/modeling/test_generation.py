@@ -170,3 +170,25 @@ def test_compiled_decoding_step(mode):
     expected = answer(model, LONG, frames)
     model.forward = torch.compile(model.forward, fullgraph=True, backend="eager", dynamic=True)
     assert answer(model, LONG, frames, cache_implementation="static") == expected
+
+
+@pytest.mark.slow  # compiles kernels
+@MODES
+def test_flex_attention(mode):
+    # Flex attention refuses heads narrower than 16.
+    model = model_of(mode, vision_config={"hidden_size": 64}, text_config={"hidden_size": 64})
+    frames = tiny_frames(3)
+    inputs = left_padded(LONG, SHORT)
+    expected = model.generate(**inputs, pixel_values=frames, **GREEDY)
+    model.set_attn_implementation("flex_attention")
+    assert torch.equal(model.generate(**inputs, pixel_values=frames, **GREEDY), expected)
+
+
+@pytest.mark.slow  # compiles kernels
+@MODES
+def test_inductor(mode):
+    model, frames = model_of(mode), tiny_frames(2)
+    inputs = {"input_ids": torch.tensor([LONG]), "pixel_values": frames}
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        torch.testing.assert_close(torch.compile(model)(**inputs).logits, expected, rtol=1e-4, atol=1e-4)

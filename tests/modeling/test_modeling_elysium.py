@@ -155,6 +155,23 @@ def test_base_model_takes_what_trainers_pass():
     assert torch.equal(model.base_model(**inputs, **extra).last_hidden_state, expected)
 
 
+@pytest.mark.parametrize("mode", ["packed", "original"])
+def test_fused_head_of_trl_gives_the_same_gradients(mode):
+    """TRL replaces our forward in training; the selector must learn there as well."""
+    utils = pytest.importorskip("trl.trainer.utils")
+    model, inputs = tiny_model(position_ids_mode=mode).train(), batch()
+    plain = model(**inputs).loss
+    plain.backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    utils.add_fused_lm_head(model)
+    fused = model(**inputs, fused_lm_head=True).loss
+    fused.backward()
+    torch.testing.assert_close(fused, plain)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-3, msg=name)
+
+
 BAD_CALLS = [
     ({"pixel_values": tiny_frames(2)}, "18 image placeholder tokens but 12 image features"),  # a frame too few
     ({"pixel_values": tiny_frames(4)}, "18 image placeholder tokens but 24 image features"),  # a frame too many
@@ -304,6 +321,16 @@ def test_embeddings_resize_and_tie(text, tied):
     assert model.get_input_embeddings().weight.shape[0] == model.config.text_config.vocab_size == 128
     assert model(**batch()).logits.shape[-1] == 128
     assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+
+
+def test_attention_can_be_chosen_for_each_part():
+    model, inputs = tiny_model(), batch()
+    expected = model(**inputs).logits
+    model.set_attn_implementation({"vision_config": "eager", "text_config": "sdpa"})
+    assert model.model.vision_tower.config._attn_implementation == "eager"
+    assert model.model.language_model.config._attn_implementation == "sdpa"
+    assert model.model.vision_tower.config is model.config.vision_config
+    torch.testing.assert_close(model(**inputs).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_parts_are_where_the_library_looks():
