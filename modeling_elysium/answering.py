@@ -19,7 +19,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
-@dataclass
+@dataclass(eq=False)
 class VideoFrame:
     """One decoded frame.
 
@@ -38,7 +38,7 @@ class VideoFrame:
     kept_indices: torch.Tensor | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class ClipRequest:
     """One question about one clip.
 
@@ -136,7 +136,7 @@ class ClipAnswerer:
         if count not in self._budgets:
             box = self.processor.format_box((0.88, 0.88, 0.89, 0.89))
             skeleton = ", ".join(f"Frame {number}: {box}" for number in range(1, count + 1))
-            tokens = len(self.processor.tokenizer(skeleton, add_special_tokens=False)["input_ids"])
+            tokens = self._count_tokens(skeleton)
             self._budgets[count] = tokens + tokens // 4 + 8
         return self._budgets[count]
 
@@ -161,18 +161,24 @@ class ClipAnswerer:
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         if limit is None:
             return
-        words = len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - num_frames
+        words = self._count_tokens(text) - num_frames
         original = getattr(config, "position_ids_mode", "packed") == "original"
         per_frame = config.num_patches if original else self.processor.num_image_tokens
         needed = words + num_frames * per_frame + new_tokens
         if needed > limit:
-            per_answer = new_tokens / max(num_frames, 1)
-            most = max(int((limit - words) // (per_frame + per_answer)), 0)
+            between = self._count_tokens(
+                "".join(text.split(self.processor.image_token)[1:-1])
+            )  # "Frame 2: " and so on
+            growing = between / max(num_frames - 1, 1) + per_frame + new_tokens / max(num_frames, 1)
+            most = max(int((limit - (words - between)) // growing), 0)
             raise ValueError(
                 f"{num_frames} frames need {needed} positions (prompt {words}, {per_frame} per frame, answer "
-                f"{new_tokens}), but the model's context holds {limit}: about {most} frames. Pass a "
-                f"smaller `clip_len` and `single_pass_up_to` (or `num_frames`), at most {most}, or a model with a longer context."
+                f"{new_tokens}), but the model's context holds {limit}, about {most} frames: lower `clip_len` and "
+                f"`single_pass_up_to` (or `num_frames`) to at most {most}, or take a model with a longer context."
             )
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _generate(self, requests: list[ClipRequest], texts: list[str]) -> list[ClipAnswer]:
         token = self.processor.image_token

@@ -294,6 +294,8 @@ class TrackingSession:
                 lane.finished or not lane.covers(frame) or lane.step_of(frame) < lane.decided for lane in self._lanes
             )
         ]
+        if not any(lane.backward for lane in self._lanes):
+            ready.sort()
         results = [self._waiting.pop(frame) for frame in ready]
         for result in results:
             result.objects.sort(key=lambda item: self._order[item.id])

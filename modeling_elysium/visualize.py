@@ -170,7 +170,11 @@ def contact_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     for number, (text, colour) in enumerate(lines):
-        draw.text((gap, gap // 2 + 22 * number), text, fill=colour, font=font)
+        x, y = gap, gap // 2 + 22 * number
+        if number >= len(lines) - len(legend):
+            draw.rectangle((x, y + 3, x + 12, y + 15), fill=colour)
+            x += 20
+        draw.text((x, y), text, fill=colour, font=font)
     for number, (tile, text) in enumerate(tiles):
         x = gap + (number % columns) * (tile_width + gap)
         y = head + (number // columns) * (tile_height + strip + gap)
