@@ -9,6 +9,7 @@ BOX ?= 10,10,50,50
 BIN := $(VENV)/bin
 READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
 .PHONY: help setup style check test test-slow test-gpu track results bench tiny-model clean
 help:           ## what there is to run
@@ -37,8 +38,8 @@ test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 track: $(READY) ## track the sample by words and by box: video, JSON and contact sheet in outputs/
-	$(BIN)/elysium track $(VIDEO) --expression "$(EXPRESSION)" $(foreach o,output=.mp4 json=.json contact-sheet=.png,--$(subst =,=$(OUT)/by_words,$(o)))
-	$(BIN)/elysium track $(VIDEO) --box $(BOX) $(foreach o,output=.mp4 json=.json contact-sheet=.png,--$(subst =,=$(OUT)/by_box,$(o)))
+	$(BIN)/elysium track $(VIDEO) --expression "$(EXPRESSION)" $(call WRITE,by_words)
+	$(BIN)/elysium track $(VIDEO) --box $(BOX) $(call WRITE,by_box)
 
 results: $(READY) ## evaluate the embedded checkpoint and write docs/results.md
 	$(BIN)/python -m evaluate_metrics.runners.synthetic --model elysium --report docs/results.md

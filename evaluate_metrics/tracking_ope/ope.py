@@ -172,8 +172,9 @@ def frame_errors(
         center = np.hypot(offset[:, 0], offset[:, 1])
         normalized = np.hypot(offset[:, 0] / ref[:, 2], offset[:, 1] / ref[:, 3])
     absent_error = np.where(seen & rule.unboxed_is_hit, -1.0, np.inf)
+    found = is_box(pred)
     center, normalized = (
-        np.where(valid, np.where(np.isnan(error), np.inf, error), absent_error) for error in (center, normalized)
+        np.where(valid, np.where(found, error, np.inf), absent_error) for error in (center, normalized)
     )
     keep = valid if rule.drop_absent else np.ones(len(ref), dtype=bool)
     return FrameErrors(iou[keep], center[keep], normalized[keep], int(keep.sum()))

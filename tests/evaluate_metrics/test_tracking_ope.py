@@ -1,6 +1,7 @@
 """The OPE metric: hand-worked cases, the conventions' corner cases, and a plain-loop twin of the default."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,13 @@ def test_a_missing_box_repeats_the_one_before_only_in_pytracking(missing):
     for convention in ("pysot", "got10k"):
         assert score([A, A, missing], [A, A, A], convention=convention)["auc"] == pytest.approx(20 / 21 * 2 / 3)
     assert score([A, NAN, NAN], [A, FAR, FAR])["precision"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("nothing", [NAN, [15, 15, 0, 0]])
+def test_what_is_no_box_hits_nothing(nothing):
+    for convention in ("pysot", "got10k", "trackingnet"):
+        result = score([A, nothing], [A, A], convention=convention)
+        assert result["precision_curve"][-1] == result["normalized_precision_curve"][-1] == 0.5
 
 
 def test_a_lost_start_is_not_repaired_with_the_ground_truth():
@@ -218,11 +226,9 @@ def test_iou_is_symmetric_and_repeating_is_idempotent(video):
     assert frame_errors(array, array).num_frames == len(array)
 
 
-def test_loads_as_an_evaluate_module(tmp_path, monkeypatch):
+def test_loads_as_an_evaluate_module(tmp_path):
     evaluate = pytest.importorskip("evaluate")
-    import pathlib
-
-    folder = pathlib.Path(__file__).parents[2] / "evaluate_metrics" / "tracking_ope"
+    folder = Path(__file__).parents[2] / "evaluate_metrics" / "tracking_ope"
     metric = evaluate.load(str(folder), cache_dir=str(tmp_path))
     metric.add_batch(predictions=[[A, A]], references=[[A, SHIFTED]])
     metric.add_batch(predictions=[[A, A, NAN]], references=[[A, A, A]])

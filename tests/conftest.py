@@ -1,0 +1,13 @@
+"""Settings of every test run: no network, no deadline for generated cases, threads that suit tiny models."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is marked `network` and sets it back
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from hypothesis import settings
+
+settings.register_profile("elysium", deadline=None, print_blob=True)
+settings.load_profile("elysium")
+torch.set_num_threads(1)  # tiny models lose more to waking threads than they win
