@@ -142,9 +142,10 @@ class VideoFile(VideoSource):
             raise ValueError("`video` files need a decoder; run `pip install decord` or `pip install av`.")
         if len(data) == 0 or (isinstance(data, str) and os.path.getsize(data) == 0):
             raise ValueError(f"`video`={name!r} is empty (0 bytes); was the download or copy cut short?")
-        if av is not None:
-            _open_container(data, name).close()  # says what is wrong in Python; decord would write to stderr
-        if decord is None or not self._open_decord():
+        # PyAV looks first: it says what is wrong in Python (decord writes to stderr), and decord returns rows with
+        # their padding for videos that are shown turned.
+        turned = av is not None and _is_turned(data, name)
+        if decord is None or turned or not self._open_decord():
             self._open_pyav()
 
     def _open_decord(self) -> bool:
@@ -175,8 +176,7 @@ class VideoFile(VideoSource):
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         if self._decord is not None:
             try:
-                # One by one: get_batch fails on videos that are shown turned.
-                return [self._decord[index].asnumpy() for index in indices]
+                return list(self._decord.get_batch(indices).asnumpy())
             except Exception as error:  # see _open_decord; a file that breaks in the middle ends here
                 self._decord = None
                 if av is None:
@@ -295,16 +295,24 @@ def _open_container(data: str | bytes, name: str) -> Any:
         container = av.open(io.BytesIO(data) if isinstance(data, bytes) else data)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         container, reason = None, getattr(error, "strerror", None) or str(error)
-    if container is None or not container.streams:
+    if container is None or not (container.streams.video or container.streams.audio):
         raise ValueError(
             f"`video`={name!r} is not a video that can be decoded ({reason}); it may be truncated or of another kind. "
             "Try to play or re-encode it."
         )
     if not container.streams.video:
-        kind = "only audio" if container.streams.audio else "no pictures"
         container.close()
-        raise ValueError(f"`video`={name!r} holds {kind}; pass a file with a video stream.")
+        raise ValueError(f"`video`={name!r} holds only audio; pass a file with a video stream.")
     return container
+
+
+def _is_turned(data: str | bytes, name: str) -> bool:
+    """Whether the frames have to be turned before they are shown."""
+    with _open_container(data, name) as container:
+        try:
+            return bool(next(container.decode(video=0)).rotation)
+        except (av.error.FFmpegError, StopIteration):
+            return False  # nothing to see: the decoders will find out and say so
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -23,14 +23,19 @@ def write_video(
     gop: int = 6,
     faststart: bool = True,
     noise: int = 0,
+    top: int | None = None,
 ) -> Path:
-    """An H.264 mp4. `noise` > 0 makes the frames costly, so that cutting the file cuts frames."""
+    """An H.264 mp4. `noise` > 0 makes the frames costly, so that cutting the file cuts frames; `top`
+    paints the upper half.
+    """
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": "+faststart"} if faststart else {}) as container:
         stream = container.add_stream("libx264", rate=fps, options={"g": str(gop), "crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(num_frames):
             frame = np.full((height, width, 3), level(index), np.int64)
+            if top is not None:
+                frame[: height // 2] = top
             if noise:
                 frame = np.clip(frame + rng.integers(-noise, noise, frame.shape), 0, 255)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.astype(np.uint8), format="rgb24")))
