@@ -24,8 +24,8 @@ from processing_elysium import ElysiumProcessor
 from .build import build_model
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, load_recipe
+from .cpu import prepare_cpu
 from .data import ConversationSource, stage_dataset
-from .memory import keep_freed_memory
 from .pretrain_tower import fit_scorer, pretrain_tower
 from .trainer import ElysiumTrainer, freeze_all_but
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = make_parser().parse_args(arguments)
     use_cpu = options.cpu or not torch.cuda.is_available()
     if use_cpu:
-        keep_freed_memory()
+        prepare_cpu()
     recipe = load_recipe(options.recipe)
     if options.only:
         unknown = sorted(set(options.only) - {stage.name for stage in recipe.stages})

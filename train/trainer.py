@@ -1,13 +1,15 @@
-"""TRL's supervised trainer with two small additions: learning rates by part of the model, and batches in order."""
+"""TRL's supervised trainer with two additions: a loss that looks at answers only, and learning rates by part."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
+from .collator import IGNORED
 from .config import PARTS, StageConfig
 
 __all__ = ["ElysiumTrainer", "freeze_all_but", "part_of"]
@@ -28,7 +30,9 @@ def freeze_all_but(model: PreTrainedModel, parts: list[str]) -> None:
 
 
 class ElysiumTrainer(SFTTrainer):
-    """`SFTTrainer` that gives each part of the model its own learning rate.
+    """`SFTTrainer` that computes logits of labelled tokens only and gives each part of the model its learning rate.
+
+    TRL's fused head visits every position, and most of ours are visual tokens, prompts and padding.
 
     Args:
         stage: its `learning_rate_scale` and `weight_decay` are read.
@@ -38,6 +42,36 @@ class ElysiumTrainer(SFTTrainer):
     def __init__(self, *, stage: StageConfig, **kwargs: Any) -> None:
         self.stage = stage
         super().__init__(**kwargs)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Causal cross-entropy, mean over the labelled tokens of the whole (accumulated, distributed) batch.
+
+        Args:
+            model: the model, possibly wrapped for distributed training.
+            inputs: a collated batch with `labels` `(B, T)`.
+            return_outputs: also return the model's outputs (the logits of the last position only).
+            num_items_in_batch: labelled tokens of all micro-batches and devices; None counts those of this batch.
+        """
+        labels = inputs["labels"][:, 1:]
+        rest = {name: value for name, value in inputs.items() if name != "labels"}
+        outputs = model(**rest, use_cache=False, logits_to_keep=1, output_hidden_states=True)
+        asked = labels != IGNORED
+        logits = self.accelerator.unwrap_model(model).lm_head(outputs.hidden_states[-1][:, :-1][asked]).float()
+        total = functional.cross_entropy(logits, labels[asked], reduction="sum")
+        count = asked.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=total.device)
+        loss = total / count.clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the gradients are averaged over devices
+        mode = "train" if model.training else "eval"
+        accuracy = (logits.detach().argmax(dim=-1) == labels[asked]).float().mean()
+        self._metrics[mode]["mean_token_accuracy"].append(accuracy.item())
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over (part, decayed or not) groups; the schedule scales all of them alike."""
