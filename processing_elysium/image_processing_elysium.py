@@ -153,13 +153,13 @@ class ElysiumImageProcessor(PilBackend):
         scale = rescale_factor if do_rescale else 1.0
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         mean, std = (np.broadcast_to(np.asarray(v, dtype=np.float32), (3,)) for v in (mean, std))
-        if isinstance(images, (list, tuple)) and not images:
-            raise ValueError("`images` is empty; pass at least one frame.")
         tensors = _as_tensor_batch(images)
         if tensors is not None:
             pixels = _tensor_path(tensors, target, resample, scale, mean, std)
         else:
             frames = [to_rgb_array(frame, input_data_format) for frame in self._flat(images)]
+            if not frames:
+                raise ValueError("`images` is empty; pass at least one frame.")
             pixels = _array_path(frames, target, resample, scale, mean, std)
         return BatchFeature(data={"pixel_values": pixels}, tensor_type=return_tensors)
 
@@ -177,8 +177,8 @@ class ElysiumImageProcessor(PilBackend):
 def _as_tensor_batch(images: Any) -> torch.Tensor | None:
     """Frames already on a device as one (F, 3, H, W) tensor, or None when the Pillow path has to be taken."""
     if isinstance(images, (list, tuple)):
-        parts = [_as_tensor_batch(item) for item in images]
-        if any(part is None or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        parts = [_as_tensor_batch(item) for item in images if not (isinstance(item, (list, tuple)) and not item)]
+        if not parts or any(part is None or part.shape[1:] != parts[0].shape[1:] for part in parts):
             return None
         return torch.cat(parts)
     if not isinstance(images, torch.Tensor) or images.ndim not in (3, 4) or 0 in images.shape:

@@ -211,7 +211,13 @@ class ElysiumProcessor(ProcessorMixin):
         parsed = parse_boxes(text, num_frames, self.box_rounding)
         if target_sizes is None:
             return parsed
-        sizes = np.broadcast_to(np.asarray(target_sizes, dtype=np.float64), (len(parsed), 2))
+        sizes = np.asarray(target_sizes, dtype=np.float64)
+        if sizes.shape not in ((2,), (len(parsed), 2)):
+            raise ValueError(
+                f"`target_sizes` has shape {sizes.shape} for {len(parsed)} frames; pass one (height, width), or one "
+                "per frame."
+            )
+        sizes = np.broadcast_to(sizes, (len(parsed), 2))
         scale = np.stack([sizes[:, 1], sizes[:, 0], sizes[:, 1], sizes[:, 0]], axis=-1)
         return ParsedBoxes(boxes=parsed.boxes * scale, valid=parsed.valid, spans=parsed.spans)
 
