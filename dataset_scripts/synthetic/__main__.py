@@ -1,0 +1,5 @@
+"""`python -m dataset_scripts.synthetic`."""
+
+from .write import main
+
+main()
