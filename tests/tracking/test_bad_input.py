@@ -6,7 +6,7 @@ from PIL import Image
 
 from modeling_elysium.cli import main
 
-from .media import write_truncated, write_mp4
+from .media import write_mp4, write_truncated
 from .oracle import PROCESSOR, fitting_model, tiny_pipeline, video
 
 BOX = (10, 10, 30, 30)
@@ -219,7 +219,7 @@ def command_line(video, arguments):
 def assert_one_line(capsys, code, words):
     out, err = capsys.readouterr()
     assert code == 2 and out == ""
-    assert err.count("\n") == 1 and err.startswith("elysium ") and "Traceback" not in err
+    assert err.count("\n") == 1 and err.startswith("elysium") and "Traceback" not in err
     for word in words:
         assert word.strip("`") in err, f"{word!r} is not in {err!r}"
 
@@ -271,7 +271,9 @@ def test_cli_more_frames_than_the_context_holds(capsys, tmp_path, checkpoint):
 
 def test_cli_broken_video_warns_and_goes_on(capsys, tmp_path, checkpoint):
     path = write_truncated(tmp_path / "cut.mp4")
-    code = main(["track", str(path), "--box=10,10,30,30", "--model", checkpoint])
+    short = ["--clip-len", "4", "--single-pass-up-to", "0"]  # the tiny model's context is short
+    code = main(["track", str(path), "--box=10,10,30,30", *short, "--model", checkpoint])
     out, err = capsys.readouterr()
     assert code == 0 and " frames, 1 object(s)" in out
-    assert err.startswith("elysium track: warning: ") and err.count("\n") == 1
+    lines = err.splitlines()  # the packets may end later than the last frame that decodes: said twice, then
+    assert lines and all(line.startswith("elysium track: warning: ") and "breaks off" in line for line in lines)

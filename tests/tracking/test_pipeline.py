@@ -1,0 +1,205 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+import modeling_elysium.pipeline_video_tracking as pipeline_module
+from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
+
+from .media import write_mp4
+from .oracle import PROCESSOR, Oracle, fitting_model, moving_box, video
+
+HEIGHT, WIDTH = 40, 60
+
+
+def px(frame, lane=0):
+    return tuple((moving_box(frame, lane) * [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist())
+
+
+def values(result, place=0):
+    return list(result["objects"][place]["box"].values())
+
+
+@pytest.fixture
+def oracle(pipe, monkeypatch):
+    """The pipeline answered by the oracle instead of the model."""
+    oracle = Oracle()
+
+    class Answerer(pipeline_module.ClipAnswerer):
+        def __call__(self, requests):
+            return oracle(requests)
+
+    monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
+    return oracle
+
+
+# --------------------------------------------------------------------------------------------------------------
+# results, with an answerer that knows
+# --------------------------------------------------------------------------------------------------------------
+def test_box_and_expression(pipe, oracle):
+    for results in (pipe(video(40), box=px(0)), pipe(video(40), expression="the black swan")):
+        assert [result["frame"] for result in results] == list(range(40))
+        for result in results:
+            assert set(result) == {"frame", "timestamp", "objects"}
+            assert set(result["objects"][0]) == {"id", "label", "score", "box"}
+            np.testing.assert_allclose(values(result), px(result["frame"]), atol=0.31)
+    assert results[0]["objects"][0]["label"] == "the black swan"
+    json.dumps(results, allow_nan=False)  # plain numbers
+
+
+def test_start_box_is_reported_as_given(pipe, oracle):
+    np.testing.assert_allclose(values(pipe(video(4), box=px(0))[0]), px(0))
+
+
+def test_several_objects(pipe, oracle):
+    results = pipe(video(5), box=[px(0), px(2, lane=1)], start_frame=[0, 2], labels=["a", "b"])
+    assert [[item["label"] for item in result["objects"]] for result in results] == [["a"]] * 2 + [["a", "b"]] * 3
+    results = pipe(video(3), expression=["a swan", "a goose"])
+    assert [(item["id"], item["label"]) for item in results[0]["objects"]] == [(0, "a swan"), (1, "a goose")]
+
+
+def test_a_box_of_a_former_result_starts_again(pipe, oracle):
+    first = pipe(video(4), box=px(0))[2]
+    again = pipe(video(9), box=first["objects"][0]["box"], start_frame=2)
+    assert [result["frame"] for result in again] == list(range(2, 9))
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, np.stack, lambda v: torch.from_numpy(np.stack(v))], ids=str)
+def test_kinds_of_video(pipe, oracle, make):
+    assert len(pipe(make(video(10)), box=px(0))) == 10
+
+
+def test_pil_frames_and_files(pipe, oracle, tmp_path):
+    assert len(pipe([Image.fromarray(frame) for frame in video(3)], box=px(0))) == 3
+    path = write_mp4(tmp_path / "v.mp4", 6)
+    for source in (str(path), path, path.read_bytes()):
+        results = pipe(source, box=px(0))
+        assert [result["timestamp"] for result in results] == pytest.approx([n / 10 for n in range(6)])
+
+
+def test_stream_yields_frames_as_they_are_decided(pipe, oracle):
+    stream = pipe(video(50), box=px(0), stream=True)
+    assert next(stream)["frame"] == 0
+    assert len(oracle.calls) == 1  # the first clip only
+    rest = list(stream)
+    assert [result["frame"] for result in rest] == list(range(1, 50)) and len(oracle.calls) == 7
+
+
+def test_a_camera_is_tracked_while_it_runs(pipe, oracle):
+    taken = []
+
+    def camera():
+        for frame in video(255):
+            taken.append(1)
+            yield frame
+
+    stream = pipe(camera(), box=px(0), stream=True, single_pass_up_to=0)
+    next(stream)
+    assert len(taken) <= 9
+
+
+def test_batch_of_videos(pipe, oracle):
+    videos = [video(40), video(3), video(35)]
+    results = pipe(videos, box=[px(0), [px(0), px(0, 1)], px(4)], start_frame=[0, 0, 4])
+    assert [len(result) for result in results] == [40, 3, 31]
+    assert len(results[1][0]["objects"]) == 2
+    assert max(len(call) for call in oracle.calls) == 4  # all rows in one call
+    streamed = list(pipe(videos, expression="a swan", stream=True, batch_size=2))
+    assert {item["video"] for item in streamed} == {0, 1, 2} and len(streamed) == 78
+    assert max(len(call) for call in oracle.calls[-8:]) == 2
+
+
+def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
+    own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_len=4, single_pass_up_to=0)
+    own(video(7), box=px(0))
+    assert [len(call[0].frames) for call in oracle.calls] == [4, 4]
+    own(video(7), box=px(0), clip_len=7)
+    assert len(oracle.calls[-1][0].frames) == 7
+    with pytest.raises(ValueError, match="`overlap`=9"):
+        VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", overlap=9)
+    with pytest.raises(TypeError):
+        VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_length=4)
+
+
+def test_describe_shows_frames_from_the_start_frame_on(pipe, oracle):
+    results = pipe(video(40), box=[px(5), px(5)], start_frame=5, task="describe", num_frames=4, frame_interval=3)
+    (requests,) = oracle.calls
+    assert [frame.index for frame in requests[0].frames] == [5, 8, 11, 14]
+    assert requests[0].frames is requests[1].frames
+    assert [set(item) for item in results] == [{"id", "label", "frame", "box", "description"}] * 2
+    batch = pipe([video(3), video(4)], box=px(0), task="describe")
+    assert [len(items) for items in batch] == [1, 1]
+
+
+def test_ask(pipe, oracle):
+    assert isinstance(pipe.ask(video(40), "What is it?"), str)
+    assert len(oracle.calls[-1][0].frames) == 16
+    assert len(pipe.ask(video(4), ["What?", "Where?"])) == 2
+    assert oracle.calls[-1][0].frames is oracle.calls[-1][1].frames
+    answers = pipe.ask([video(4), video(5)], ["What?", "Where?"])
+    assert [len(group) for group in answers] == [2, 2]
+    assert len(pipe.ask([video(4), video(5)], "What?")) == 2
+    pipe.ask(video(2), "Where?", prompt="Answer me: {question}")
+    assert "Answer me: Where?" in oracle.questions[-1]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# the real thing at tiny size
+# --------------------------------------------------------------------------------------------------------------
+def test_a_batch_gives_what_single_videos_give(pipe):
+    videos = [video(10, seed=1), video(33, seed=2)]
+    together = pipe(videos, expression=["a swan", ["b", "c"]])
+    alone = [pipe(videos[0], expression="a swan"), pipe(videos[1], expression=["b", "c"])]
+    for a, b in zip(together, alone, strict=True):
+        assert [r["frame"] for r in a] == [r["frame"] for r in b]
+        assert [[values(r, n) for n in range(len(r["objects"]))] for r in a] == [
+            [values(r, n) for n in range(len(r["objects"]))] for r in b
+        ]
+
+
+def test_registered_on_import(pipe):
+    assert isinstance(
+        pipeline("video-tracking", model=pipe.model, processor=PROCESSOR, device="cpu"), VideoTrackingPipeline
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    fitting_model().save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return folder
+
+
+def test_loads_from_a_folder(checkpoint):
+    loaded = pipeline("video-tracking", model=str(checkpoint), device="cpu")
+    assert isinstance(loaded, VideoTrackingPipeline)
+    assert len(loaded(video(3), box=px(0))) == 3
+
+
+def test_the_folder_carries_the_code(checkpoint):
+    for name in ("pipeline_video_tracking", "tracking", "clips", "answering", "queries", "sampling"):
+        assert (checkpoint / f"{name}.py").is_file()
+
+
+@pytest.mark.slow
+def test_loads_with_remote_code_where_the_package_is_not_importable(checkpoint, tmp_path):
+    script = f"""
+        import importlib.util, sys, numpy as np
+        assert importlib.util.find_spec("modeling_elysium") is None
+        from transformers import pipeline
+        pipe = pipeline("video-tracking", model={str(checkpoint)!r}, trust_remote_code=True, device="cpu")
+        frames = [np.zeros((40, 60, 3), np.uint8)] * 3
+        print(len(pipe(frames, box=(5, 5, 20, 20))), pipe(frames, box=(5, 5, 20, 20), task="describe")[0]["id"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(script)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-2:] == ["3", "0"]
