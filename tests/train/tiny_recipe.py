@@ -1,0 +1,47 @@
+"""A recipe so small that a stage takes a second."""
+
+from train.config import BuildConfig, Recipe, StageConfig, TowerConfig
+
+BUILD = BuildConfig(
+    vocab_size=1536,
+    vision={
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        "projection_dim": 16,
+    },
+    text={
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    elysium={"num_image_tokens": 6, "selector_scorer": "mlp", "tie_word_embeddings": True},
+)
+
+
+def stage(**changes):
+    fields = {
+        "name": "s",
+        "tasks": {"sot": 1.0, "rsot": 1.0, "video_reg": 1.0},
+        "num_frames": (2, 3),
+        "interval": (1, 3),
+        "steps": 2,
+        "batch_size": 3,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+    }
+    return StageConfig(**{**fields, **changes})
+
+
+def recipe(*stages, **changes):
+    fields = {"frame_size": 56, "workers": 0, "threads": 1, "build": BUILD, "stages": list(stages) or [stage()]}
+    return Recipe(**{**fields, **changes})
+
+
+TOWER = TowerConfig(steps=4, batch_size=4, warmup_steps=1, save_every=2, scorer_steps=2)
