@@ -153,7 +153,7 @@ def test_folder_carries_its_code(tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "same answers" in result.stdout
