@@ -288,15 +288,15 @@ class FrameStream(VideoSource):
 def _split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
     """The frames of a (T, H, W), (T, H, W, C) or (T, C, H, W) block, as (H, W[, C]) arrays."""
     if isinstance(frames, torch.Tensor):
-        frames = frames.detach().cpu()
-        frames = (frames.float() if frames.dtype == torch.bfloat16 else frames).numpy()
+        frames = frames.detach()
         first = (1, -1)  # a tensor is most likely (T, C, H, W), an array (T, H, W, C)
     else:
         first = (-1, 1)
     if frames.ndim == 4:
         axis = next((axis for axis in first if frames.shape[axis] in (1, 3, 4)), None)
         if axis is not None:
-            return list(np.moveaxis(frames, axis, -1))
+            move = torch.movedim if isinstance(frames, torch.Tensor) else np.moveaxis
+            return list(move(frames, axis, -1))
     elif frames.ndim == 3:
         return list(frames)
     raise ValueError(

@@ -47,7 +47,8 @@ def to_rgb_array(image: Any, input_data_format: str | None = None) -> np.ndarray
     if isinstance(image, Image.Image):
         image = _pil_to_array(image)
     elif isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # numpy has no bfloat16
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[:, :, None]

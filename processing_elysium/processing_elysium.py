@@ -68,6 +68,10 @@ class ElysiumProcessor(ProcessorMixin):
         """The text that one `image_token` becomes: K placeholders."""
         return self.image_token * self.num_image_tokens
 
+    def expand_images(self, text: str) -> str:
+        """Text with every `image_token` in the form that the model is fed, as `__call__` expands it."""
+        return self.replace_image_token({}, 0).join(text.split(self.image_token))
+
     @property
     def video_processor(self) -> Any:
         """What makes the mixin take `videos=`. A property, because a field of this name would need torchvision."""
@@ -103,7 +107,7 @@ class ElysiumProcessor(ProcessorMixin):
         known = self.image_processor.valid_kwargs.__annotations__
         options = {key: value for key, value in kwargs.items() if key in known}
         pixels = self.image_processor([frame for video in videos for frame in video], **options)
-        image = self.image_token * self.num_image_tokens
+        image = self.replace_image_token({}, 0)
         texts = []
         for video in videos:
             labels = [f"Frame {number}: " for number in range(1, len(video) + 1)] if len(video) > 1 else [""]

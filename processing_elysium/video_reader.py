@@ -6,6 +6,7 @@ decord decodes; PyAV takes over where decord cannot. Only the frames asked for a
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import math
 import os
@@ -221,18 +222,21 @@ class _PyAVReader:
         self.height, self.width = 0, 0  # known with the first frame, which may be turned
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.problem: str | None = None
-        self._times, time_base = [], stream.time_base
+        packets: list[int | None] = []
+        time_base = stream.time_base
         try:
-            self._times = sorted(
-                p.pts for p in self._container.demux(stream) if p.pts is not None and p.size and not p.is_discard
-            )
+            for packet in self._container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    packets.append(packet.pts)
         except av.error.FFmpegError as error:
             self.problem = error.strerror or str(error)
-        declared = stream.frames or len(self._times)
-        self.num_frames = len(self._times) or declared
+        # Raw streams carry no times: they are counted, and read from the beginning.
+        self._times = sorted(packets) if packets and None not in packets else []
+        declared = stream.frames or len(packets)
+        self.num_frames = len(packets) or declared
         self.seconds = [float((t - self._times[0]) * time_base) for t in self._times]
         self._cursor, self._decoded = -1, None
-        if not self.problem and len(self._times) < declared:
+        if not self.problem and len(packets) < declared:
             self.problem = f"it is truncated: {declared} frames are announced"
         self.read([0])
 
@@ -270,18 +274,18 @@ class _PyAVReader:
                 return pixels
 
     def _seek(self, index: int) -> None:
-        """Start decoding at the key frame before `index`; at the beginning where the file has no times."""
-        stream = self._container.streams.video[0]
-        target = self._times[index] if index < len(self._times) else (self._times[0] if self._times else 0)
-        try:
-            self._container.seek(target, stream=stream, backward=True)
-        except (av.error.FFmpegError, OSError):  # some formats cannot seek: open again
+        """Start decoding at the key frame before `index`; at the beginning where that cannot be found."""
+        stream, sought = self._container.streams.video[0], False
+        if index < len(self._times):
+            with contextlib.suppress(av.error.FFmpegError, OSError):  # not every format can seek
+                self._container.seek(self._times[index], stream=stream, backward=True)
+                sought = True
+        if not sought:
             self._container.close()
             self._container = _open_container(self._data, "video")
             stream = self._container.streams.video[0]
         self._decoded = self._container.decode(stream)
-        # Without times the position after a seek is unknown, so those files were sent to their beginning.
-        self._cursor = -1
+        self._cursor = -1  # set by the time of the first decoded frame
 
     def close(self) -> None:
         """Free the container."""

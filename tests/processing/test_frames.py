@@ -5,6 +5,7 @@ import http.server
 import io
 import random
 import threading
+import warnings
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ from processing_elysium import video_reader
 from processing_elysium.frames import even_indices, interval_indices, open_video, random_indices, sample_video
 from tests.processing.tiny_videos import cut, level, turned, two_sizes, write_audio, write_video
 
+pytestmark = pytest.mark.filterwarnings("error:.*breaks off after")
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 NUM_FRAMES = 24
 
@@ -231,6 +233,44 @@ def test_truncated_video_gives_the_frames_so_far(folder):
     whole = open_video(folder / "noisy.mp4").read(range(len(frames)))
     np.testing.assert_array_equal(np.stack(frames[:-1]), np.stack(whole[:-1]))  # the last one may be damaged
     assert all("test_frames" in warning.filename for warning in caught), "the warning names the caller's line"
+
+
+@pytest.mark.parametrize("missing", [None, "decord"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+def test_a_hole_in_the_middle_of_a_file(folder, tmp_path, missing, share, monkeypatch):
+    """Whatever the decoder makes of the damage, the frames before it come out and only our warning is seen."""
+    if missing:
+        monkeypatch.setattr(video_reader, missing, None)
+    data = bytearray((folder / "noisy.mp4").read_bytes())
+    start = int(len(data) * share)
+    data[start : start + len(data) // 20] = bytes(len(data) // 20)
+    (tmp_path / "hole.mp4").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*breaks off after", UserWarning)
+        video = open_video(tmp_path / "hole.mp4")
+        shown = list(video)
+    whole = open_video(folder / "noisy.mp4").read(range(NUM_FRAMES))
+    before = int(NUM_FRAMES * share) - 3
+    assert len(shown) >= before and len(shown) == video.num_frames
+    np.testing.assert_array_equal(np.stack(shown[:before]), np.stack(whole[:before]))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "missing"),
+    [
+        *((suffix, missing) for suffix in ("mkv", "avi", "webm") for missing in ("av", "decord")),
+        ("h264", None),
+        ("gif", None),
+    ],
+)
+def test_other_containers(tmp_path, suffix, missing, monkeypatch):
+    codec = {"webm": "libvpx-vp9", "gif": "gif", "avi": "mpeg4"}.get(suffix, "libx264")
+    path = write_video(tmp_path / f"a.{suffix}", 12, faststart=False, codec=codec)
+    if missing:
+        monkeypatch.setattr(video_reader, missing, None)
+    video = open_video(path)
+    assert video.num_frames == 12 and levels(video.read([0, 1, 5])) == [0, 1, 5]
+    assert levels(video.read(range(3, 12))) == list(range(3, 12)) and levels(video.read([2])) == [2]
 
 
 def test_frames_of_a_stream_that_change_size():

@@ -250,6 +250,12 @@ def test_videos_equal_the_same_frames_as_images(processor):
     assert (first["mm_token_type_ids"] == (first["input_ids"] == processor.image_token_id)).all()
 
 
+def test_expand_images_is_what_call_does(processor):
+    text = "a<image>, <image>b"
+    ids = processor(text=text, images=list(frames(2)))["input_ids"][0]
+    assert processor.tokenizer.decode(ids) == processor.expand_images(text)
+
+
 def test_replacement_offsets_and_counts_for_serving(processor):
     out = processor(text="a<image>b", images=frames(1), return_text_replacement_offsets=True)
     (offset,) = out["text_replacement_offsets"][0]

@@ -24,14 +24,17 @@ def write_video(
     faststart: bool = True,
     noise: int = 0,
     top: int | None = None,
+    codec: str = "libx264",
 ) -> Path:
-    """An H.264 mp4. `noise` > 0 makes the frames costly, so that cutting the file cuts frames; `top`
-    paints the upper half.
+    """A video file, H.264 mp4 by default.
+
+    `noise` > 0 makes the frames costly, so that cutting the file cuts frames; `top` paints the upper half.
     """
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": "+faststart"} if faststart else {}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"g": str(gop), "crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        options = {"g": str(gop), "crf": "18"} if codec == "libx264" else {"b": "2000000"}
+        stream = container.add_stream(codec, rate=fps, options={} if codec == "gif" else options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb8" if codec == "gif" else "yuv420p"
         for index in range(num_frames):
             frame = np.full((height, width, 3), level(index), np.int64)
             if top is not None:
