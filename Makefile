@@ -4,8 +4,8 @@ VENV ?= .venv
 OUT ?= outputs
 # What `make track` tracks; make track VIDEO=my.mp4 EXPRESSION="the black swan" BOX=34,40,120,160
 VIDEO ?= examples/sample.mp4
-EXPRESSION ?= the object
-BOX ?= 10,10,50,50
+EXPRESSION ?= the large white cross
+BOX ?= 174,5,273,118
 BIN := $(VENV)/bin
 READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -24,9 +24,8 @@ import torch
 import transformers
 from transformers import pipeline
 
-import modeling_elysium  # noqa: F401  (registers the model)
-import processing_elysium  # noqa: F401  (registers the processor and the pipeline)
-from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
+import modeling_elysium  # noqa: F401  (registers the model and the pipeline)
+import processing_elysium  # noqa: F401  (registers the processor)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +41,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     started = time.perf_counter()
-    pipe = pipeline("video-tracking", model=args.model, pipeline_class=VideoTrackingPipeline)
+    pipe = pipeline("video-tracking", model=args.model)
     loaded = time.perf_counter() - started
     report = {
         "load_s": round(loaded, 2),

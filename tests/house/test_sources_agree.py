@@ -1,6 +1,7 @@
 """One home per fact: the embedded checkpoint's code, the configuration's keys, the pinned set."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -46,3 +47,13 @@ def test_constraints_pin_what_setup_names():
     pins = {line.split("==")[0].lower().replace("_", "-") for line in lines if line and not line.startswith("#")}
     unpinned = {"gradio"}  # the demo's own, installed by nobody else
     assert declared_requirements() - unpinned <= pins
+
+
+def test_make_track_asks_for_objects_of_the_sample():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    asked = dict(re.findall(r"^(EXPRESSION|BOX) \?= (.*)$", makefile, re.MULTILINE))
+    objects = json.loads((ROOT / "examples" / "sample.json").read_text(encoding="utf-8"))["objects"]
+    assert asked["EXPRESSION"] in [item["expression"] for item in objects]
+    box = [float(number) for number in asked["BOX"].split(",")]
+    starts = [item["boxes_xyxy_px"][0] for item in objects]
+    assert min(max(abs(a - b) for a, b in zip(box, start, strict=True)) for start in starts) <= 1
