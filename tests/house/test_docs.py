@@ -62,4 +62,5 @@ def test_modules_run_by_name_exist(path):
     for module in re.findall(
         r"python -m ((?:train|benchmarks|evaluate_metrics|dataset_scripts)[\w.]*)", text_of(path)
     ):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), f"{path.name} runs {module}"
+        stem = ROOT / module.replace(".", "/")
+        assert stem.with_suffix(".py").exists() or (stem / "__main__.py").exists(), f"{path.name} runs {module}"
