@@ -91,16 +91,16 @@ class ClipAnswerer:
     Args:
         model: an `ElysiumForConditionalGeneration`.
         processor: an `ElysiumProcessor`.
-        max_rows: prompts per `generate` call.
+        batch_size: prompts per `generate` call.
         max_images: frames per pass of the vision tower.
     """
 
-    def __init__(self, model: Any, processor: Any, max_rows: int = 16, max_images: int = 64) -> None:
-        for name, value in (("max_rows", max_rows), ("max_images", max_images)):
+    def __init__(self, model: Any, processor: Any, batch_size: int = 16, max_images: int = 64) -> None:
+        for name, value in (("batch_size", batch_size), ("max_images", max_images)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
         self.model, self.processor = model, processor
-        self.max_rows, self.max_images = max_rows, max_images
+        self.batch_size, self.max_images = batch_size, max_images
         self._budgets: dict[int, int] = {}
 
     @torch.inference_mode()
@@ -116,8 +116,8 @@ class ClipAnswerer:
         self.encode_frames([frame for request in requests for frame in request.frames])
         answers: list[ClipAnswer | None] = [None] * len(requests)
         order = sorted(range(len(requests)), key=lambda row: -len(texts[row]))
-        for first in range(0, len(order), self.max_rows):
-            rows = order[first : first + self.max_rows]
+        for first in range(0, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]
             batch = self._generate([requests[row] for row in rows], [texts[row] for row in rows])
             for row, answer in zip(rows, batch, strict=True):
                 answers[row] = answer

@@ -108,7 +108,9 @@ def _add_track(commands: Any) -> None:
     objects.add_argument("--expression", action="append", metavar="TEXT", help='a description: "the black swan"')
     objects.add_argument("--label", action="append", metavar="TEXT", help="a name for the results, one per object")
     objects.add_argument("--start-frame", type=int, default=0, metavar="N", help="start here, from 0 (default: 0)")
-    objects.add_argument("--direction", default="forward", help="forward (default), backward or both; needs --box")
+    objects.add_argument(
+        "--direction", default="forward", metavar="NAME", help="forward (default), backward or both; needs --box"
+    )
     output = track.add_argument_group("what to write")
     output.add_argument("--output", metavar="OUT.mp4", help="the video with the boxes drawn in (H.264)")
     output.add_argument("--json", metavar="FILE", help="frames, seconds, pixel boxes, scores; - prints it")

@@ -12,13 +12,14 @@ pipe.ask("swans.mp4", "What is on the lake?")
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import Pipeline
 
 from .answering import ClipAnswerer, ClipRequest, VideoFrame
 from .clips import TrackingOptions
-from .queries import Subjects, is_batch, make_queries, per_video
+from .queries import Subjects, is_batch, is_local_file, make_queries, per_video
 from .sampling import evenly_spaced_frames, frames_from
 from .tracking import ObjectQuery, TrackingSession, build_request, track_videos
 
@@ -127,24 +128,26 @@ class VideoTrackingPipeline(Pipeline):
     # tracking, in the three steps of the library's pipelines
     # ----------------------------------------------------------------------------------------------------------
     def preprocess(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Open the videos, check everything and set up one session per video; no model runs."""
+        """Open the videos, check everything and plan one session per video; no model runs."""
         settings = TrackingOptions(**options)
-        answerer, sessions = inputs["answerer"], []
-        for source, queries in self._open(inputs):
+        answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
+        for video, source, queries in self._open(inputs):
             session = TrackingSession(source, self.processor, queries, settings)
             longest = [None] * session.longest_clip
             answerer.check_fits(
                 [build_request(self.processor, query, query.box, longest, settings) for query in queries]
             )
-            sessions.append(session)
-        return {"sessions": sessions, "answerer": answerer, "batched": is_batch(inputs["videos"])}
+            size = (source.width, source.height)
+            if batched and is_local_file(video):
+                session = None  # hundreds of open decoders would hold memory: opened again when its turn comes
+                source.close()
+            plans.append(_Plan(video, queries, settings, size, session))
+        return {"plans": plans, "answerer": answerer, "batched": batched}
 
     def _forward(self, prepared: dict[str, Any]) -> dict[str, Any]:
-        sessions = prepared["sessions"]
-        frames: list[list[dict[str, Any]]] = [[] for _ in sessions]
-        for position, result in track_videos(sessions, prepared["answerer"], prepared["answerer"].max_rows):
-            source = sessions[position].source
-            frames[position].append(result.to_dict(source.width, source.height))
+        frames: list[list[dict[str, Any]]] = [[] for _ in prepared["plans"]]
+        for position, frame in self._decided(prepared):
+            frames[position].append(frame)
         return {"frames": frames, "batched": prepared["batched"]}
 
     def postprocess(self, outputs: dict[str, Any]) -> list[Any]:
@@ -153,12 +156,16 @@ class VideoTrackingPipeline(Pipeline):
         return ordered if outputs["batched"] else ordered[0]
 
     def _stream(self, prepared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        sessions = prepared["sessions"]
         with self.device_placement():
-            for position, result in track_videos(sessions, prepared["answerer"], prepared["answerer"].max_rows):
-                source = sessions[position].source
-                frame = result.to_dict(source.width, source.height)
+            for position, frame in self._decided(prepared):
                 yield {"video": position, **frame} if prepared["batched"] else frame
+
+    def _decided(self, prepared: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(position of the video, frame) as the frames are decided."""
+        plans, answerer = prepared["plans"], prepared["answerer"]
+        sessions = (plan.take_session(self.processor) for plan in plans)
+        for position, result in track_videos(sessions, answerer, answerer.batch_size):
+            yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------
     # descriptions and questions
@@ -208,7 +215,7 @@ class VideoTrackingPipeline(Pipeline):
     def _describe(self, inputs: dict[str, Any], prompt: str | None) -> Any:
         num_frames, interval, max_new_tokens = inputs["shown"]
         answerer, requests, results = inputs["answerer"], [], []
-        for source, queries in self._open(inputs):
+        for _, source, queries in self._open(inputs):
             shown: dict[int, list[VideoFrame]] = {}
             results.append([])
             for query in queries:
@@ -227,18 +234,36 @@ class VideoTrackingPipeline(Pipeline):
         return results if is_batch(inputs["videos"]) else results[0]
 
     # ----------------------------------------------------------------------------------------------------------
-    def _open(self, inputs: dict[str, Any]) -> Iterator[tuple[Any, list[ObjectQuery]]]:
-        """Each opened video with its checked queries."""
+    def _open(self, inputs: dict[str, Any]) -> Iterator[tuple[Any, Any, list[ObjectQuery]]]:
+        """Each video as given, opened, and its checked queries."""
         batch = is_batch(inputs["videos"])
         videos = list(inputs["videos"]) if batch else [inputs["videos"]]
         subjects = per_video(videos, inputs["subjects"]) if batch else [inputs["subjects"]]
         for video, subject in zip(videos, subjects, strict=True):
             source = self.processor.open_video(video)
-            yield source, make_queries(source, self.processor, subject, inputs["direction"])
+            yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
 
     def _answerer(self, batch_size: int | None) -> ClipAnswerer:
         rows = batch_size if batch_size is not None else self._batch_size
-        return ClipAnswerer(self.model, self.processor, **({} if rows is None else {"max_rows": rows}))
+        return ClipAnswerer(self.model, self.processor, **({} if rows is None else {"batch_size": rows}))
+
+
+@dataclass
+class _Plan:
+    """What will be tracked in one video; the session waits here, or is made when its turn comes."""
+
+    video: Any
+    queries: list[ObjectQuery]
+    settings: TrackingOptions
+    size: tuple[int, int]  # width, height
+    session: TrackingSession | None
+
+    def take_session(self, processor: Any) -> TrackingSession:
+        """The session; given away, so that its frames and decoder can be freed once it is done."""
+        session, self.session = self.session, None
+        if session is None:
+            session = TrackingSession(processor.open_video(self.video), processor, self.queries, self.settings)
+        return session
 
 
 def _described(query: ObjectQuery, source: Any) -> dict[str, Any]:

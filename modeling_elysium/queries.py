@@ -89,6 +89,11 @@ def is_batch(videos: Any) -> bool:
     return hasattr(first, "__next__")
 
 
+def is_local_file(video: Any) -> bool:
+    """Whether `video` names a file, which can be opened again at no cost."""
+    return hasattr(video, "__fspath__") or (isinstance(video, str) and "://" not in video)
+
+
 def per_video(videos: Sequence[Any], subjects: Subjects) -> list[Subjects]:
     """Spread the arguments of a batch: one value for all videos, or a list with one entry per video.
 

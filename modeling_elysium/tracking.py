@@ -312,14 +312,14 @@ class TrackingSession:
 def track_videos(
     sessions: Iterable[TrackingSession],
     answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
-    max_rows: int = 16,
+    batch_size: int = 16,
 ) -> Iterator[tuple[int, FrameResult]]:
     """Run sessions in lock-step: each round asks about the current clips of many videos and objects at once.
 
     Args:
         sessions: taken lazily, a new one as soon as the rows of the running ones leave room.
         answer: turns clip requests into answers, e.g. a `ClipAnswerer`.
-        max_rows: objects in flight; a session with more objects than that runs alone.
+        batch_size: objects in flight; a session with more objects than that runs alone.
 
     Yields:
         (position of the session, frame) as the frames are decided.
@@ -329,7 +329,7 @@ def track_videos(
     upcoming = next(queue, None)
     while running or upcoming is not None:
         rows = sum(len(session.objects) for session in running.values())
-        while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= max_rows):
+        while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= batch_size):
             running[upcoming[0]] = upcoming[1]
             rows += len(upcoming[1].objects)
             upcoming = next(queue, None)

@@ -30,7 +30,7 @@ COLOURS = (
     (0, 114, 178),
     (255, 255, 255),
 )
-SHORT_SIDE = 360  # smaller frames are enlarged, so that labels can be read and a player has something to show
+SHORT_SIDE = 480  # smaller frames are enlarged, so that labels can be read and a player has something to show
 LONG_SIDE = 1920
 
 

@@ -57,7 +57,7 @@ def test_recorded_probabilities_are_those_of_the_chosen_tokens(model):
 # --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", ["packed", "original"])
 def test_a_batch_gives_what_single_rows_give(mode):
-    answerer = ClipAnswerer(fitting_model(position_ids_mode=mode), PROCESSOR, max_rows=3)
+    answerer = ClipAnswerer(fitting_model(position_ids_mode=mode), PROCESSOR, batch_size=3)
     shared = frames_of(3, seed=1)
     make = [
         lambda: request(frames_of(1), "a"),
@@ -127,7 +127,7 @@ def test_more_frames_than_the_context_holds(mode):
     answerer.check_fits([request([None] * most, max_new_tokens=None)])
 
 
-@pytest.mark.parametrize("name", ["max_rows", "max_images"])
+@pytest.mark.parametrize("name", ["batch_size", "max_images"])
 def test_impossible_limits(model, name):
     with pytest.raises(ValueError, match=f"`{name}`=0"):
         ClipAnswerer(model, PROCESSOR, **{name: 0})

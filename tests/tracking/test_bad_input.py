@@ -39,7 +39,7 @@ ARGUMENTS = [
     pytest.param({"box": BOX, "direction": "up"}, ["`direction`='up'", "'forward'"], id="direction-unknown"),
     pytest.param({"box": BOX, "gap_policy": "guess"}, ["`gap_policy`='guess'", "'hold'"], id="gap-policy-unknown"),
     pytest.param({"box": BOX, "overlap": 8}, ["`overlap`=8", "`clip_len`=8"], id="overlap-too-long"),
-    pytest.param({"box": BOX, "batch_size": 0}, ["`max_rows`=0"], id="batch-size-zero"),
+    pytest.param({"box": BOX, "batch_size": 0}, ["`batch_size`=0"], id="batch-size-zero"),
 ]
 FILES = [
     pytest.param("missing", ["does not exist"], id="missing-file"),

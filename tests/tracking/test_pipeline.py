@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import numpy as np
 import pytest
@@ -115,6 +116,22 @@ def test_batch_of_videos(pipe, oracle):
     assert max(len(call) for call in oracle.calls[-8:]) == 2
 
 
+def test_a_batch_of_files_does_not_keep_them_all_open(pipe, oracle, tmp_path, monkeypatch):
+    videos = [str(write_mp4(tmp_path / f"{number}.mp4", 4)) for number in range(6)]
+    alive = weakref.WeakSet()
+    opened = type(PROCESSOR).open_video
+
+    def watching(self, source, fps=None):
+        source = opened(self, source, fps)
+        alive.add(source)
+        return source
+
+    monkeypatch.setattr(type(PROCESSOR), "open_video", watching)
+    for _ in pipe(videos, box=(3, 4, 16, 12), stream=True, batch_size=2):
+        assert len(alive) <= 3
+    assert len(oracle.calls) == 3
+
+
 def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
     own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_len=4, single_pass_up_to=0)
     own(video(7), box=px(0))
@@ -153,9 +170,9 @@ def test_ask(pipe, oracle):
 # the real thing at tiny size
 # --------------------------------------------------------------------------------------------------------------
 def test_a_batch_gives_what_single_videos_give(pipe):
-    videos = [video(10, seed=1), video(33, seed=2)]
-    together = pipe(videos, expression=["a swan", ["b", "c"]])
-    alone = [pipe(videos[0], expression="a swan"), pipe(videos[1], expression=["b", "c"])]
+    videos, short = [video(5, seed=1), video(8, seed=2)], {"clip_len": 4, "single_pass_up_to": 0}
+    together = pipe(videos, expression=["a swan", ["b", "c"]], **short)
+    alone = [pipe(videos[0], expression="a swan", **short), pipe(videos[1], expression=["b", "c"], **short)]
     for a, b in zip(together, alone, strict=True):
         assert [r["frame"] for r in a] == [r["frame"] for r in b]
         assert [[values(r, n) for n in range(len(r["objects"]))] for r in a] == [
@@ -191,8 +208,15 @@ def test_the_folder_carries_the_code(checkpoint):
 @pytest.mark.slow
 def test_loads_with_remote_code_where_the_package_is_not_importable(checkpoint, tmp_path):
     script = f"""
-        import importlib.util, sys, numpy as np
-        assert importlib.util.find_spec("modeling_elysium") is None
+        import sys
+
+        class Hidden:  # makes our packages unimportable, installed or not
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in ("modeling_elysium", "processing_elysium"):
+                    raise ModuleNotFoundError(name)
+
+        sys.meta_path.insert(0, Hidden())
+        import numpy as np
         from transformers import pipeline
         pipe = pipeline("video-tracking", model={str(checkpoint)!r}, trust_remote_code=True, device="cpu")
         frames = [np.zeros((40, 60, 3), np.uint8)] * 3

@@ -174,7 +174,7 @@ def test_lock_step_asks_for_many_videos_at_once_and_refills():
     lengths = [40, 8, 50, 33, 5]
     oracle = Oracle()
     sessions = [TrackingSession(PROCESSOR.open_video(video(n)), PROCESSOR, [sot()]) for n in lengths]
-    results = list(track_videos(iter(sessions), oracle, max_rows=2))
+    results = list(track_videos(iter(sessions), oracle, batch_size=2))
     assert max(len(call) for call in oracle.calls) == 2
     assert sum(len(call) for call in oracle.calls) == 6 + 1 + 7 + 5 + 1
     assert len([call for call in oracle.calls if len(call) == 2]) >= 8  # rows are refilled, not drained
@@ -192,7 +192,7 @@ def test_sessions_are_taken_lazily():
             opened.append(number)
             yield TrackingSession(PROCESSOR.open_video(video(40)), PROCESSOR, [sot()])
 
-    stream = track_videos(sessions(), Oracle(), max_rows=2)
+    stream = track_videos(sessions(), Oracle(), batch_size=2)
     next(stream)
     assert len(opened) <= 3
 

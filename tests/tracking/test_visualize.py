@@ -44,7 +44,7 @@ def test_odd_boxes_and_frames_are_drawn_without_error(box, shape):
 
 
 @pytest.mark.parametrize(
-    ("size", "scale"), [((112, 112), 3), ((640, 480), 1), ((3840, 2160), 0.5), ((1, 1), 360), ((30, 1900), 1)]
+    ("size", "scale"), [((112, 112), 4), ((640, 480), 1), ((3840, 2160), 0.5), ((1, 1), 480), ((30, 1900), 1)]
 )
 def test_display_scale(size, scale):
     assert display_scale(*size) == scale
