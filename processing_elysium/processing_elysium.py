@@ -27,14 +27,14 @@ class ElysiumProcessor(ProcessorMixin):
 
     Args:
         image_processor: `ElysiumImageProcessor`.
-        tokenizer: a fast tokenizer that knows `image_token` as one token.
+        tokenizer: a fast tokenizer that knows `image_token` as one token. It is set to pad on the left, because
+            generation continues on the right; training may pass `padding_side="right"` to a call.
         chat_template: Jinja text. None: the tokenizer's, or else the `chat_template.jinja` beside this file.
         num_image_tokens: K, the visual tokens that the model's compressor keeps of each frame.
         image_token: the placeholder of one visual token.
         box_rounding: how boxes are written and read, see `boxes.format_box`.
     """
 
-    text_kwargs = {"padding_side": "left"}  # the mixin's defaults; generation continues on the right
     video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
 
     def __init__(
@@ -62,6 +62,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token = image_token
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
+        tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
