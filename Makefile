@@ -4,6 +4,7 @@ VENV ?= .venv
 OUT ?= outputs
 # What `make track` tracks; make track VIDEO=my.mp4 EXPRESSION="the black swan" BOX=34,40,120,160
 VIDEO ?= examples/sample.mp4
+MODEL ?= elysium
 EXPRESSION ?= the large white cross
 BOX ?= 174,5,273,118
 BIN := $(VENV)/bin
@@ -38,14 +39,14 @@ test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 track: $(READY) ## track the sample by words and by box: video, JSON and contact sheet in outputs/
-	$(BIN)/elysium track $(VIDEO) --expression "$(EXPRESSION)" $(call WRITE,by_words)
-	$(BIN)/elysium track $(VIDEO) --box $(BOX) $(call WRITE,by_box)
+	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --expression "$(EXPRESSION)" $(call WRITE,by_words)
+	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --box $(BOX) $(call WRITE,by_box)
 
 results: $(READY) ## evaluate the embedded checkpoint and write docs/results.md
-	$(BIN)/python -m evaluate_metrics.runners.synthetic --model elysium --report docs/results.md
+	$(BIN)/python -m evaluate_metrics.runners.synthetic --model $(MODEL) --report docs/results.md
 
 bench: $(READY) ## speed and peak memory of tracking the sample
-	$(BIN)/python -m benchmarks.track_sample
+	$(BIN)/python -m benchmarks.track_sample --model $(MODEL)
 
 tiny-model: $(READY) ## train the embedded checkpoint anew (hours; the same command resumes)
 	$(BIN)/python -m train.sft train/recipes/tiny.yaml --output runs/tiny
