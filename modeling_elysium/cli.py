@@ -96,13 +96,14 @@ def _one_line(text: Any) -> str:
 def _add_track(commands: Any) -> None:
     track = commands.add_parser(
         "track",
+        usage="elysium track VIDEO (--box X1,Y1,X2,Y2 | --expression TEXT)... [options]",
         help="box of an object in every frame, from a box or a description",
         description="Track one or several objects through a video.",
         epilog=_TRACK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     track.set_defaults(run=_track)
-    _add_common(track)
+    track.add_argument("video", help="path or URL of a video")
     objects = track.add_argument_group("what to track (at least one; repeat for several objects)")
     objects.add_argument("--box", action="append", metavar="X1,Y1,X2,Y2", help="the object's box in the start frame")
     objects.add_argument("--expression", action="append", metavar="TEXT", help='a description: "the black swan"')
@@ -129,18 +130,20 @@ def _add_track(commands: Any) -> None:
     how.add_argument(
         "--single-pass-up-to", type=int, metavar="N", help="videos up to N frames go in one piece (default: 32)"
     )
+    _add_common(track)
 
 
 def _add_describe(commands: Any) -> None:
     describe = commands.add_parser(
         "describe",
+        usage="elysium describe VIDEO --box X1,Y1,X2,Y2... [options]",
         help="a description of the object in a box",
         description="Describe the object in a box.",
         epilog=_DESCRIBE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     describe.set_defaults(run=_describe)
-    _add_common(describe)
+    describe.add_argument("video", help="path or URL of a video")
     describe.add_argument("--box", action="append", metavar="X1,Y1,X2,Y2", help="pixels; repeat for several objects")
     describe.add_argument("--start-frame", type=int, default=0, metavar="N", help="frame of the box (default: 0)")
     describe.add_argument("--num-frames", type=int, default=8, metavar="N", help="frames to look at (default: 8)")
@@ -150,26 +153,28 @@ def _add_describe(commands: Any) -> None:
     describe.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="length of the answer")
     describe.add_argument("--prompt", metavar="TEXT", help="own question with {box} in it")
     describe.add_argument("--json", metavar="FILE", help="write the answers; - prints them as JSON")
+    _add_common(describe)
 
 
 def _add_ask(commands: Any) -> None:
     ask = commands.add_parser(
         "ask",
+        usage="elysium ask VIDEO QUESTION [options]",
         help="answer a question about a video",
         description="Answer a question about a video.",
         epilog=_ASK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ask.set_defaults(run=_ask)
-    _add_common(ask)
+    ask.add_argument("video", help="path or URL of a video")
     ask.add_argument("question", help="the question, in quotes")
     ask.add_argument("--num-frames", type=int, default=16, metavar="N", help="evenly spaced frames (default: 16)")
     ask.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="length of the answer")
     ask.add_argument("--prompt", metavar="TEXT", help="own wording with {question} in it")
+    _add_common(ask)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("video", help="path or URL of a video")
     common = parser.add_argument_group("model")
     common.add_argument("--model", default=DEFAULT_MODEL, metavar="DIR", help="checkpoint folder or Hub id (elysium)")
     common.add_argument(
@@ -303,8 +308,20 @@ def _pipeline(args: argparse.Namespace, processor: Any) -> Any:
     allowed = ("auto", "float32", "bfloat16", "float16")
     if args.dtype not in allowed:
         raise ValueError(f"--dtype {args.dtype!r} is unknown; use one of {', '.join(allowed)}.")
+    _check_device(args.device)
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=args.dtype).eval()
     return VideoTrackingPipeline(model=model, processor=processor, task="video-tracking", device=args.device)
+
+
+def _check_device(name: str | None) -> None:
+    import torch
+
+    try:
+        kind = None if name is None else torch.device(name).type
+    except RuntimeError:
+        raise ValueError(f"--device {name!r} is not a device; use cpu, cuda, cuda:1, mps ...") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name!r}: torch sees no CUDA device here; leave --device out or pass cpu.")
 
 
 def resolve_model(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import Pipeline
 
-from .answering import ClipAnswerer, ClipRequest, VideoFrame
+from .answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame
 from .clips import TrackingOptions
 from .queries import Subjects, is_batch, is_local_file, make_queries, per_video
 from .sampling import evenly_spaced_frames, frames_from
@@ -156,15 +156,19 @@ class VideoTrackingPipeline(Pipeline):
         return ordered if outputs["batched"] else ordered[0]
 
     def _stream(self, prepared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        with self.device_placement():
-            for position, frame in self._decided(prepared):
-                yield {"video": position, **frame} if prepared["batched"] else frame
+        for position, frame in self._decided(prepared):
+            yield {"video": position, **frame} if prepared["batched"] else frame
 
     def _decided(self, prepared: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
         """(position of the video, frame) as the frames are decided."""
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor) for plan in plans)
-        for position, result in track_videos(sessions, answerer, answerer.batch_size):
+
+        def answer(requests: list[ClipRequest]) -> list[ClipAnswer]:
+            with self.device_placement():  # around the model only: between frames the device is the consumer's
+                return answerer(requests)
+
+        for position, result in track_videos(sessions, answer, answerer.batch_size):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------

@@ -247,6 +247,7 @@ def test_cli_files(capsys, files, checkpoint, command, name, words):
         (["track", "GOOD", "--box=10,10,30,30", "--contact-sheet", "x.mp4"], ["--contact-sheet", ".png"]),
         (["track", "GOOD", "--box=10,10,30,30", "--clip-len", "x"], ["--clip-len"]),
         (["track", "GOOD", "--box=10,10,30,30", "--dtype", "int3"], ["--dtype 'int3'", "bfloat16"]),
+        (["track", "GOOD", "--box=10,10,30,30", "--device", "toaster"], ["--device 'toaster'"]),
         (["track", "GOOD", "--box=10,10,30,30", "--model", "./no/such/folder"], ["--model './no/such/folder'"]),
         (["describe", "GOOD"], ["--box is missing"]),
         (["describe", "GOOD", "--box=90,90,95,95"], ["outside"]),
