@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
+# PyAV first: loaded after decord's older copy of the codecs it cannot open some of its own (VP9).
+try:
+    import av
+except ImportError:  # pragma: no cover - files are then left to decord
+    av = None
 try:
     import decord
 except ImportError:  # pragma: no cover - decord has no wheel on some machines; PyAV then does everything
     decord = None
-try:
-    import av
-except ImportError:  # pragma: no cover - the other way round
-    av = None
 
 _ITERATION_CHUNK = 8  # frames decoded at a time when a video is looped over
 _SEEK_AHEAD = 48  # frames; decoding this many onwards is cheaper than a seek back to a key frame
