@@ -24,6 +24,7 @@ from .config import BuildConfig
 
 __all__ = ["build_model", "build_tokenizer"]
 
+EMBEDDING_SCALE = 0.5
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
 # Words with their space, numbers (each of 0..100 becomes one piece), other signs one by one but for "],", white space.
 # Nothing may grow together with the colon of "ASSISTANT:", where the prompt ends and the answer begins.
@@ -98,7 +99,7 @@ def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGen
     )
     set_seed(seed)
     model = ElysiumForConditionalGeneration(config)
-    _place_sines(model, tokenizer)
+    _start_well(model, tokenizer)
     processor = ElysiumProcessor(
         image_processor=ElysiumImageProcessor(size={"height": vision.image_size, "width": vision.image_size}),
         tokenizer=tokenizer,
@@ -110,23 +111,33 @@ def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGen
 
 
 @torch.no_grad()
-def _place_sines(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Start position embeddings of the tower and number embeddings of the text as sines and cosines."""
+def _start_well(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Change the random weights so that a small model soon learns to look things up instead of ignoring the image.
+
+    Positions and numbers start as sines and cosines. Embeddings are as large as what the layers add to them and the
+    layers' outputs are scaled down by depth, so that a token stays recognisable; the head starts as their transpose,
+    so that what attention copies can be said.
+    """
     rows, columns = model.config.patch_grid
     width = model.config.vision_config.hidden_size
     y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
     half = width // 2
     grid = torch.cat([_sines(x.flatten(), half), _sines(y.flatten(), width - half)], dim=1)
-    positions = model.model.vision_tower.embeddings.position_embedding.weight
-    positions[-len(grid) :] = grid
+    model.model.vision_tower.embeddings.position_embedding.weight[-len(grid) :] = grid
     embeddings = model.get_input_embeddings().weight
-    scale = embeddings.std()
+    embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
     for prefix in ("", " "):
         ids = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
-        rows_of = torch.tensor([i[0] for i in ids if len(i) == 1])
-        if len(rows_of) == len(ids):
-            sines = _sines(torch.arange(101) / 100, embeddings.shape[1]) * math.sqrt(2) * scale
-            embeddings[rows_of] = 0.8 * sines + 0.6 * embeddings[rows_of]
+        if all(len(pieces) == 1 for pieces in ids):
+            places = torch.tensor([pieces[0] for pieces in ids])
+            sines = _sines(torch.arange(101) / 100, embeddings.shape[1]) * math.sqrt(2) * EMBEDDING_SCALE
+            embeddings[places] = 0.95 * sines + 0.3 * embeddings[places]
+    if not model.config.tie_word_embeddings:
+        model.get_output_embeddings().weight.copy_(0.1 * embeddings)
+    layers = model.model.language_model.layers
+    for layer in layers:
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.weight.mul_((2 * len(layers)) ** -0.5)
 
 
 def _sines(place: torch.Tensor, width: int) -> torch.Tensor:

@@ -41,9 +41,9 @@ class TowerConfig:
         steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay to zero.
         min_share: a patch belongs to the object that fills at least this share of it.
         box_weight: weight of the L1 loss of the box beside the four cross-entropies.
-        scorer_steps: after that, steps in which an `mlp` selector learns to score patches that show an object higher,
-            with the tower frozen. The paper's selector learns from the language model's loss alone, and ours goes on
-            doing so in every stage; 0 leaves it at random weights.
+        align_steps: after that, steps in which selector and projector start from the same labels, see `align`. The
+            paper's learn from the language model's loss alone, and ours go on doing so in every stage; 0 leaves them
+            at random weights.
         save_every: steps between checkpoints.
     """
 
@@ -53,7 +53,7 @@ class TowerConfig:
     warmup_steps: int = 100
     min_share: float = 0.15
     box_weight: float = 8.0
-    scorer_steps: int = 0
+    align_steps: int = 0
     save_every: int = 500
 
 
@@ -68,6 +68,7 @@ class StageConfig:
         box_jitter: standard deviation, relative to the object's size, of noise on the corners of half of the boxes in
             questions; answers stay exact, so the model learns to correct a box that has drifted.
         num_frames: fewest and most frames of a clip; 1, 1 for images.
+        objects: fewest and most objects in a scene.
         interval: smallest and largest distance between frames in native frames.
         turns: most questions asked about one clip, each about another object.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
@@ -80,6 +81,7 @@ class StageConfig:
     train: list[str] = field(default_factory=lambda: list(PARTS))
     tasks: dict[str, float]
     num_frames: tuple[int, int] = (1, 1)
+    objects: tuple[int, int] = (2, 5)
     interval: tuple[int, int] = (1, 1)
     turns: int = 4
     box_jitter: float = 0.0

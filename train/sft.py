@@ -26,7 +26,7 @@ from .collator import ConversationCollator
 from .config import Recipe, StageConfig, load_recipe
 from .cpu import prepare_cpu
 from .data import ConversationSource, stage_dataset
-from .pretrain_tower import fit_scorer, pretrain_tower
+from .pretrain_tower import align, pretrain_tower
 from .trainer import ElysiumTrainer, freeze_all_but
 
 __all__ = ["main", "run_recipe", "train_stage"]
@@ -106,9 +106,8 @@ def _make_start(recipe: Recipe, output: Path, start: Path) -> None:
             output / "tower",
             workers=recipe.workers,
         )
-        if recipe.tower.scorer_steps:
-            share = fit_scorer(model.model, processor.image_processor, synthetic, recipe.tower)
-            print(f"selector starts with {share:.0%} of the object patches among those it keeps")
+        if recipe.tower.align_steps:
+            print("alignment:", align(model.model, processor, synthetic, recipe.tower, recipe.workers))
     _save(model, processor, start)
 
 
@@ -127,7 +126,7 @@ def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, 
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32, **fields)
     processor = ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens)
     freeze_all_but(model, stage.train)
-    synthetic = SyntheticConfig(recipe.data_seed, recipe.frame_size)
+    synthetic = SyntheticConfig(recipe.data_seed, recipe.frame_size, *stage.objects)
     trainer = ElysiumTrainer(
         stage=stage,
         model=model,
@@ -153,7 +152,7 @@ def _training_arguments(stage: StageConfig, recipe: Recipe, output: Path, use_cp
         adam_beta2=0.98,
         save_steps=stage.save_every,
         save_total_limit=1,
-        logging_steps=20,
+        logging_steps=10,
         report_to=[],
         seed=recipe.seed,
         use_cpu=use_cpu,

@@ -103,5 +103,10 @@ def test_patch_labels_point_at_objects():
         rows, columns = np.divmod(np.arange(16), 4)
         # The patch of a shown object meets the object's box.
         left, top = columns / 4, rows / 4
-        meets = (boxes[:, 0] < left + 0.26) & (boxes[:, 2] > left - 0.01) & (boxes[:, 1] < top + 0.26) & (boxes[:, 3] > top - 0.01)
+        meets = (
+            (boxes[:, 0] < left + 0.26)
+            & (boxes[:, 2] > left - 0.01)
+            & (boxes[:, 1] < top + 0.26)
+            & (boxes[:, 3] > top - 0.01)
+        )
         assert meets[shown].all()

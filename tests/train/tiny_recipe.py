@@ -44,4 +44,4 @@ def recipe(*stages, **changes):
     return Recipe(**{**fields, **changes})
 
 
-TOWER = TowerConfig(steps=4, batch_size=4, warmup_steps=1, save_every=2, scorer_steps=2)
+TOWER = TowerConfig(steps=4, batch_size=4, warmup_steps=1, save_every=2, align_steps=2)
