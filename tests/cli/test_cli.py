@@ -115,8 +115,9 @@ def test_prompt_and_continuation_reach_the_model(capsys, clip, checkpoint, oracl
 # --------------------------------------------------------------------------------------------------------------
 # describe and ask, with the tiny model's nonsense
 # --------------------------------------------------------------------------------------------------------------
-def test_describe(capsys, clip, checkpoint, tmp_path):
-    words = ["--box=3,4,16,12", "--box=3,14,16,22", "--start-frame=30", "--max-new-tokens=3"]
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_describe(capsys, clip, checkpoint, tmp_path, dtype):
+    words = ["--box=3,4,16,12", "--box=3,14,16,22", "--start-frame=30", "--max-new-tokens=3", "--dtype", dtype]
     out, err = run(capsys, "describe", clip, *words, "--json", tmp_path / "d.json", "--model", checkpoint)
     assert err == "" and out.startswith("0:")
     objects = json.loads((tmp_path / "d.json").read_text())["objects"]

@@ -3,11 +3,16 @@ import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from modeling_elysium.answering import ClipAnswer
 from modeling_elysium.clips import TrackingOptions
 from modeling_elysium.tracking import ObjectQuery, TrackingSession, track_videos
 
 from .oracle import PROCESSOR, Oracle, boxes_of, moving_box, video
+
+SHORT = video(11)
 
 
 def sot(start=0, direction="forward", number=0, lane=0):
@@ -113,6 +118,26 @@ def test_a_model_that_says_nothing_useful_keeps_the_start_box():
     boxes = boxes_of(run(video(50), [sot()], oracle))
     assert len(boxes) == 50
     np.testing.assert_allclose(boxes[49], moving_box(0))
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=40), st.from_regex(r"(Frame [0-9]+: \[[0-9,.-]{0,12}\]?,? ?){0,9}")), max_size=9
+    ),
+    st.sampled_from(["hold", "previous_velocity", "none"]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_model_says_every_frame_comes_once_with_boxes_in_the_frame(texts, policy, by_words):
+    said = iter([*texts, *[""] * 9])
+    answer = lambda requests: [ClipAnswer(next(said)) for _ in requests]  # noqa: E731
+    results = run(SHORT, [rsot() if by_words else sot()], answer, gap_policy=policy, clip_len=3, single_pass_up_to=0)
+    assert [result.frame for result in results] == list(range(len(SHORT)))
+    for result in results:
+        assert len(result.objects) <= 1
+        for item in result.objects:
+            assert (item.box >= 0).all() and (item.box <= 1).all() and (item.box[2:] > item.box[:2]).all()
+            assert 0 <= item.score <= 1
 
 
 def test_scores():
