@@ -129,7 +129,9 @@ class VideoRecord:
                 video=data.get("video"),
             )
         except KeyError as error:
-            raise ValueError(f"a record lacks the key {error}; expected the keys that VideoRecord.to_json writes.") from error
+            raise ValueError(
+                f"a record lacks the key {error}; expected the keys that VideoRecord.to_json writes."
+            ) from error
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[VideoRecord]) -> None:

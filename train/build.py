@@ -52,7 +52,9 @@ def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     # Numbers first: they must each become one piece, so they are seen most often.
     numbers = [text for n in range(101) for text in (str(n), f" {n}")] * 200
     words = [w for templates in TEMPLATES.values() for t in templates for w in (t, t.replace("{", " {"))] * 4
-    looks = [f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)]
+    looks = [
+        f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)
+    ]
     boxes = ["USER: Frame 1: [23,45,46,72], Frame 2: [5,1,7,9].\nASSISTANT: the object, the"] * 500
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -33,9 +33,7 @@ class ConversationCollator:
         Returns:
             input_ids, attention_mask and labels `(B, T)`, pixel_values `(F, 3, H, W)`.
         """
-        conversations = [
-            _with_frames(sample["messages"], sample["frames"]) for sample in samples
-        ]
+        conversations = [_with_frames(sample["messages"], sample["frames"]) for sample in samples]
         batch = self.processor.apply_chat_template(
             conversations,
             tokenize=True,

@@ -26,7 +26,8 @@ def prepare_cpu() -> None:
 def keep_freed_memory() -> bool:
     """Tell glibc not to hand large buffers back to the system after every operation.
 
-    Each large tensor otherwise costs fresh pages, which the kernel must clear. Does nothing (and returns False) where the C library is not glibc.
+    Each large tensor otherwise costs fresh pages, which the kernel must clear. Does nothing (and returns False) where
+    the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

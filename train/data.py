@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dataset_scripts.records import ObjectTrack
-from dataset_scripts.synthetic import SHAPES, SIZES, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
+from dataset_scripts.synthetic import SHAPES, SIZES, SPLITS, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
 from dataset_scripts.synthetic.scene import COLOURS
 from processing_elysium.boxes import format_box, format_boxes
 from processing_elysium.prompts import IMAGE_TASKS, TRACKING_TASKS, Task, build_messages
@@ -106,7 +106,9 @@ class ConversationSource:
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
         num_frames = self.num_frames(item // self.stage.batch_size)
-        clip = make_clip(self.synthetic, self.split, (self._offset + item) % 90_000_000, num_frames, self.stage.interval)
+        clip = make_clip(
+            self.synthetic, self.split, (self._offset + item) % SPLITS[self.split][1], num_frames, self.stage.interval
+        )
         return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
 
     @property

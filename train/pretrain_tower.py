@@ -103,7 +103,9 @@ def pretrain_tower(
     done = _resume(folder / "state.pt", network, optimizer)
     source = PatchSource(synthetic, tower.config.patch_size, config)
     rest = torch.utils.data.Subset(source, range(done * config.batch_size, len(source)))
-    loader = torch.utils.data.DataLoader(rest, config.batch_size, num_workers=workers, prefetch_factor=4 if workers else None)
+    loader = torch.utils.data.DataLoader(
+        rest, config.batch_size, num_workers=workers, prefetch_factor=4 if workers else None
+    )
     average: dict[str, float] = {}
     progress = tqdm(loader, initial=done, total=config.steps, desc="tower", mininterval=10)
     for step, (frames, labels, boxes) in enumerate(progress, start=done):
@@ -119,7 +121,10 @@ def pretrain_tower(
         if step % 20 == 0:
             progress.set_postfix({k: f"{v:.3f}" for k, v in average.items()}, refresh=False)
         if (step + 1) % config.save_every == 0:
-            _save(folder / "state.pt", {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
+            _save(
+                folder / "state.pt",
+                {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
+            )
     save_file({k: v.contiguous() for k, v in tower.state_dict().items()}, folder / "tower.safetensors")
     (folder / "state.pt").unlink(missing_ok=True)
     return average
@@ -182,7 +187,7 @@ def align(
 
 
 def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[str, torch.Tensor]:
-    """Embeddings of each label's words, `(1 + classes, D)` with zeros for "no object", and of the numbers, `(100, D)`."""
+    """Embeddings of each label's words, `(1 + classes, D)` with zeros for no object, and of the numbers `(100, D)`."""
     table = model.get_input_embeddings().weight.detach()
 
     def embed(texts: list[str]) -> torch.Tensor:

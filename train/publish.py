@@ -1,6 +1,6 @@
 """Turn a finished training run into a checkpoint folder with a model card, ready to ship.
 
-    python -m train.publish runs/tiny/2b/final elysium --recipe train/recipes/tiny.yaml
+python -m train.publish runs/tiny/2b/final elysium --recipe train/recipes/tiny.yaml
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CARD = Path(__file__).with_name("model_card.md")
 
 
 def publish(source: Path, target: Path, recipe: Path) -> None:
-    """Save model, processor, their code and a model card to `target`, replacing what is there only when all is written.
+    """Save model, processor, their code and a model card; what was in `target` goes only when all is written.
 
     Args:
         source: finished stage of a run.
@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recipe", type=Path, default=Path("train/recipes/tiny.yaml"), help="named in the model card")
     options = parser.parse_args(arguments)
     if not (options.source / "config.json").exists():
-        raise SystemExit(f"{options.source} holds no finished model; train it first: python -m train.sft {options.recipe}")
+        raise SystemExit(
+            f"{options.source} holds no finished model; train it first: python -m train.sft {options.recipe}"
+        )
     publish(options.source, options.target, options.recipe)
     print(f"wrote {options.target}")
 

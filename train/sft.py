@@ -43,7 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("recipe", type=Path, help="YAML recipe, see train/recipes/")
     parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints and the finished model")
-    parser.add_argument("--only", nargs="+", metavar="STAGE", help="train only these stages (all are trained by default)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="STAGE", help="train only these stages (all are trained by default)"
+    )
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     return parser
 
@@ -58,7 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.only:
         unknown = sorted(set(options.only) - {stage.name for stage in recipe.stages})
         if unknown:
-            raise SystemExit(f"--only: no stage {unknown} in {options.recipe}; it has {[s.name for s in recipe.stages]}")
+            raise SystemExit(
+                f"--only: no stage {unknown} in {options.recipe}; it has {[s.name for s in recipe.stages]}"
+            )
         recipe = replace(recipe, stages=[stage for stage in recipe.stages if stage.name in options.only])
     final = run_recipe(recipe, options.output, use_cpu)
     print(f"finished: {final}")

@@ -45,9 +45,7 @@ class SyntheticConfig:
         if self.size < 16:
             raise ValueError(f"size must be at least 16 pixels to draw in; got {self.size}.")
         if not 1 <= self.min_objects <= self.max_objects:
-            raise ValueError(
-                f"min_objects and max_objects must satisfy 1 <= min <= max; got {self.min_objects}, {self.max_objects}."
-            )
+            raise ValueError(f"need 1 <= min_objects <= max_objects; got {self.min_objects} and {self.max_objects}.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["COLOURS", "MOTIONS", "SHAPES", "SIZES", "TEXTURES", "Camera", "Scene", "SceneObject", "motion_word", "sample_scene"]
+__all__ = [
+    "COLOURS",
+    "MOTIONS",
+    "SHAPES",
+    "SIZES",
+    "TEXTURES",
+    "Camera",
+    "Scene",
+    "SceneObject",
+    "motion_word",
+    "sample_scene",
+]
 
 # RGB at full light; each object jitters around its colour.
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -51,7 +51,9 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, fps: float = N
         raise
 
 
-def write_dataset(folder: str | os.PathLike[str], config: SyntheticConfig, split: str, count: int, num_frames: int) -> Path:
+def write_dataset(
+    folder: str | os.PathLike[str], config: SyntheticConfig, split: str, count: int, num_frames: int
+) -> Path:
     """Write the first `count` videos of a split.
 
     Returns:
@@ -110,7 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split", default="train", choices=sorted(SPLITS))
     parser.add_argument("--count", type=int, default=100, help="videos (default: %(default)s)")
     parser.add_argument("--num-frames", type=int, default=64, help="frames of each (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=140, help="width and height in pixels, even (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=140, help="width and height in pixels, even (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the dataset (default: %(default)s)")
     parser.add_argument(
         "--sample", type=int, metavar="INDEX", help="write only this video, as FOLDER/sample.mp4 and sample.json"

@@ -101,7 +101,9 @@ def evaluate_suite(pipe: Any, suite: Suite, split: str = "test", batch_size: int
         frames_tracked += 2 * suite.num_frames * len(chunk)
         predictions["sot"] += [boxes_of(frames, suite.num_frames) for frames in by_box]
         predictions["rsot"] += [boxes_of(frames, suite.num_frames) for frames in by_words]
-        described = pipe(videos, box=starts, task="describe", num_frames=min(8, suite.num_frames), batch_size=batch_size)
+        described = pipe(
+            videos, box=starts, task="describe", num_frames=min(8, suite.num_frames), batch_size=batch_size
+        )
         captions += [item[0]["description"] for item in described]
         for _, track in chunk:
             tracks.append(track)
@@ -152,8 +154,8 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
     lines = [
         "# Results of the embedded checkpoint",
         "",
-        "Written by `python -m evaluate_metrics.runners.synthetic`; do not edit. Synthetic *test* split, one object per",
-        "video, greedy decoding. OPE by the default (pytracking) convention of `evaluate_metrics/tracking_ope`.",
+        "Written by `python -m evaluate_metrics.runners.synthetic`; do not edit. Synthetic *test* split, one object",
+        "per video, greedy decoding. OPE by the default (pytracking) convention of `evaluate_metrics/tracking_ope`.",
         "`static` keeps the first box (the floor); `ceiling` is the truth written as text and read back.",
         "",
         f"Model `{model}`, commit {_commit()}, {datetime.date.today().isoformat()}; {_hardware()}.",
@@ -163,14 +165,12 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
     ]
     for suite, report in results.items():
         for name in ("static", "sot", "rsot", "ceiling"):
-            row = report[name]
+            auc, precision, normalized = (report[name][k] for k in ("auc", "precision", "normalized_precision"))
             label = name if name in ("static", "ceiling") else name.upper()
-            lines.append(
-                f"| {suite} | {label} | {row['auc']:.3f} | {row['precision']:.3f} | {row['normalized_precision']:.3f} |"
-            )
+            lines.append(f"| {suite} | {label} | {auc:.3f} | {precision:.3f} | {normalized:.3f} |")
     lines += [
         "",
-        "| suite | Video-REG: colour | shape | both | exact match | METEOR-style overlap | frames tracked per second |",
+        "| suite | Video-REG: colour | shape | both | exact match | METEOR-style overlap | frames per second |",
         "|---|---|---|---|---|---|---|",
     ]
     for suite, report in results.items():
@@ -191,7 +191,8 @@ def _commit() -> str:
 
 def _hardware() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores ({_cpu()})"
-    return f"{device}, torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{device}, {versions}, Python {platform.python_version()}"
 
 
 def _cpu() -> str:

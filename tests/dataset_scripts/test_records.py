@@ -14,7 +14,9 @@ def record(**changes):
         "height": 20,
         "fps": 5.0,
         "frame_indices": [0, 3],
-        "objects": [ObjectTrack("the cat", "a cat", [[0, 0, 0.5, 0.5], [0.1, 0.1, 0.25, 1]], [False, True], {"a": "b"})],
+        "objects": [
+            ObjectTrack("the cat", "a cat", [[0, 0, 0.5, 0.5], [0.1, 0.1, 0.25, 1]], [False, True], {"a": "b"})
+        ],
     }
     return VideoRecord(**{**fields, **changes})
 

@@ -35,7 +35,9 @@ def test_splits_do_not_meet():
 def test_box_is_the_box_of_the_pixels(shape):
     """An object alone in the frame: its owner map spans its box to within a pixel on every side."""
     rng = np.random.default_rng(3)
-    item = next(o for _ in range(1000) for o in sample_scene(rng).objects if o.shape == shape and o.size_word == "large")
+    item = next(
+        o for _ in range(1000) for o in sample_scene(rng).objects if o.shape == shape and o.size_word == "large"
+    )
     camera = Camera(pan=np.zeros(2), period=50.0, phase=np.zeros(2), zoom=0.0)
     scene = Scene((item,), camera, None, 5)
     for time in (0.0, 11.0, 30.0):
@@ -61,7 +63,9 @@ def test_what_every_clip_promises(index, num_frames):
     assert len(set(looks)) == len(looks)
     for track in record.objects:
         assert track.boxes.shape == (num_frames, 4)
-        assert (track.boxes >= 0).all() and (track.boxes <= 1).all() and (track.boxes[:, 2:] > track.boxes[:, :2]).all()
+        assert (
+            (track.boxes >= 0).all() and (track.boxes <= 1).all() and (track.boxes[:, 2:] > track.boxes[:, :2]).all()
+        )
         assert not track.absent[0]
         assert track.attributes["colour"] in COLOURS and track.attributes["shape"] in SHAPES
 
@@ -74,7 +78,9 @@ def test_expression_fits_one_object_only(seed):
     looks = [item.look for item in sample_scene(rng).objects]
     for i, look in enumerate(looks):
         words = referring_expression(rng, look, looks[:i] + looks[i + 1 :], "moving left").split()
-        fits = [other for other in looks if all(w in other for w in words if w not in "the object moving left".split())]
+        fits = [
+            other for other in looks if all(w in other for w in words if w not in ["the", "object", "moving", "left"])
+        ]
         assert fits == [look]
 
 
