@@ -19,7 +19,16 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import VideoSource, open_video, sample_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
-from .prompts import Task, build_messages, check_text
+from .prompts import Task, build_messages, check_text, render_answer
+from .released import (
+    COMPATS,
+    PERIOD_TASKS,
+    TRACKING_DEFAULTS,
+    mark_images,
+    number_seconds,
+    prepare_tokenizer,
+    released_template,
+)
 
 
 class ElysiumProcessor(ProcessorMixin):
@@ -32,7 +41,10 @@ class ElysiumProcessor(ProcessorMixin):
         chat_template: Jinja text. None: the tokenizer's, or else the `chat_template.jinja` beside this file.
         num_image_tokens: K, the visual tokens that the model's compressor keeps of each frame.
         image_token: the placeholder of one visual token.
-        box_rounding: how boxes are written and read, see `boxes.format_box`.
+        box_rounding: how boxes are written and read, see `boxes.format_box`. None: `"floor"`, or `"round"` with
+            `compat="released"`.
+        compat: `"released"` writes text as the authors' released code does (see `released.py`), which their
+            checkpoint needs: `<s>` after every image, answers tokenized apart, their rounding, periods and seconds.
     """
 
     video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
@@ -44,10 +56,15 @@ class ElysiumProcessor(ProcessorMixin):
         chat_template: str | None = None,
         num_image_tokens: int = 108,
         image_token: str = "<image>",
-        box_rounding: Rounding = "floor",
+        box_rounding: Rounding | None = None,
+        compat: str | None = None,
     ) -> None:
         if isinstance(num_image_tokens, bool) or not isinstance(num_image_tokens, int) or num_image_tokens < 1:
             raise ValueError(f"`num_image_tokens`={num_image_tokens!r} must be a positive integer.")
+        if compat not in COMPATS:
+            raise ValueError(f"`compat`={compat!r} is unknown; use 'released', or None for this project's own text.")
+        if box_rounding is None:
+            box_rounding = "floor" if compat is None else "round"
         if box_rounding not in ROUNDINGS:
             raise ValueError(f"`box_rounding`={box_rounding!r} is unknown; use one of {ROUNDINGS}.")
         ids = tokenizer.encode(image_token, add_special_tokens=False)
@@ -56,12 +73,16 @@ class ElysiumProcessor(ProcessorMixin):
                 f"`image_token`={image_token!r} is {len(ids)} tokens in this tokenizer; add it with "
                 "tokenizer.add_special_tokens and resize the model's embeddings."
             )
+        if compat is not None:
+            prepare_tokenizer(tokenizer)
+            chat_template = chat_template or released_template(_default_chat_template(image_token) or "") or None
         if chat_template is None:
             chat_template = getattr(tokenizer, "chat_template", None) or _default_chat_template(image_token)
         self.num_image_tokens = num_image_tokens
         self.image_token = image_token
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
+        self.compat = compat
         tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
@@ -89,6 +110,8 @@ class ElysiumProcessor(ProcessorMixin):
         Raises:
             ValueError: images and videos in one call, whose order would be unknown; or see `frames.open_video`.
         """
+        if self.compat is not None:
+            text = mark_images(text, self.image_token, self.tokenizer.bos_token)
         images, text, _, audio = super().prepare_inputs_layout(images=images, text=text, audio=audio, **kwargs)
         if videos is None:
             return images, text, None, audio
@@ -108,7 +131,7 @@ class ElysiumProcessor(ProcessorMixin):
         known = self.image_processor.valid_kwargs.__annotations__
         options = {key: value for key, value in kwargs.items() if key in known}
         pixels = self.image_processor([frame for video in videos for frame in video], **options)
-        image = self.replace_image_token({}, 0)
+        image = self.replace_image_token({}, 0) + ("" if self.compat is None else self.tokenizer.bos_token)
         texts = []
         for video in videos:
             labels = [f"Frame {number}: " for number in range(1, len(video) + 1)] if len(video) > 1 else [""]
@@ -137,7 +160,19 @@ class ElysiumProcessor(ProcessorMixin):
         for name, value in options.items():
             if isinstance(value, str):
                 check_text(value, name, (self.image_token, self.video_token))
-        return build_messages(task, num_frames, **{"box_rounding": self.box_rounding, **options})
+        messages = build_messages(task, num_frames, **{"box_rounding": self.box_rounding, **options})
+        return number_seconds(messages) if self.compat is not None and Task(task.lower()) is Task.VQA else messages
+
+    def render_answer(self, task: Task | str, **options: Any) -> str:
+        """The answer that training teaches, rounded and ended as this processor does; see `prompts.render_answer`."""
+        if self.compat is not None:
+            options = {"final_period": Task(task.lower()) in PERIOD_TASKS, **options}
+        return render_answer(task, **{"box_rounding": self.box_rounding, **options})
+
+    @property
+    def tracking_defaults(self) -> dict[str, Any]:
+        """Tracking options that belong to the way this checkpoint was trained; empty for our own."""
+        return {} if self.compat is None else dict(TRACKING_DEFAULTS)
 
     def format_box(self, box: Sequence[float]) -> str:
         """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""

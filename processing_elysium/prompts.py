@@ -240,7 +240,8 @@ def render_answer(
         boxes: relative boxes of shape (F, 4) for the tracking tasks, (1, 4) or (4,) for REC.
         valid: shape (F,), frames in which the object is visible. None: all.
         text: the answer in words, for every other task.
-        final_period: end tracking answers with a period, as the released training data does.
+        final_period: end a tracking answer, or words without an end mark, with a period, as the released training
+            data does in tracking and Video-REG.
         box_rounding: see `boxes.format_box`.
 
     Returns:
@@ -259,7 +260,8 @@ def render_answer(
         return answer + "." if final_period else answer
     if not text or not text.strip():
         raise ValueError(f"`text` is missing or empty; a {task.value} answer needs it.")
-    return check_text(text.strip(), "text")
+    answer = check_text(text.strip(), "text")
+    return answer + "." if final_period and not answer.endswith((".", "!", "?")) else answer
 
 
 def build_messages(
