@@ -1,4 +1,4 @@
-"""The command `elysium`: track, describe, ask.
+"""The command `elysium`: track, describe, ask, convert.
 
 Every command checks its input before a model is loaded; what cannot be done is one line on stderr and exit code 2.
 Libraries that take long to import, and models, are loaded when a command needs them.
@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from .cli_convert import add_convert
 
 DEFAULT_MODEL = "elysium"
 _TRACK_EXAMPLES = """examples:
@@ -48,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_track(commands)
     _add_describe(commands)
     _add_ask(commands)
+    add_convert(commands)
     return parser
 
 

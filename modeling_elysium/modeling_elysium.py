@@ -20,7 +20,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
 from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
-from .position_ids import check_counts, packed_position_ids, raster_position_ids
+from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
 
@@ -171,6 +171,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         """
         if input_ids is not None:
             return input_ids == self.config.image_token_id
+        check_embedded(self.config.image_token_id, self.config.text_config.vocab_size)
         placeholder = torch.tensor(self.config.image_token_id, device=inputs_embeds.device)
         return (inputs_embeds == self.get_input_embeddings()(placeholder)).all(dim=-1)
 

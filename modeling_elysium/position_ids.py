@@ -29,6 +29,15 @@ def check_counts(num_placeholders: torch.Tensor, num_features: int, num_kept: in
     )
 
 
+def check_embedded(image_token_id: int, vocab_size: int) -> None:
+    """Raises ValueError where the placeholder has no embedding, by which it could be found in `inputs_embeds`."""
+    if image_token_id >= vocab_size:
+        raise ValueError(
+            f"image_token_id is {image_token_id}, past the {vocab_size} rows of the embedding, so frames cannot be "
+            "placed in inputs_embeds: pass input_ids."
+        )
+
+
 def packed_position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     """Counts attended tokens.
 

@@ -27,8 +27,8 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def is_carried(path: Path) -> bool:
-    """Whether a saved checkpoint folder may carry the file: all of the two packages but __init__ and the CLI."""
-    return path.parts[0] in SHIPPED and path.name != "__init__.py" and not path.name.startswith("cli")
+    """Whether a saved checkpoint folder may carry the file: not __init__, the command line and the converter."""
+    return path.parts[0] in SHIPPED and path.name != "__init__.py" and not path.name.startswith(("cli", "convert_"))
 
 
 def carried_files() -> list[Path]:

@@ -22,6 +22,7 @@ JOINTS = {
     "processing_elysium/__init__.py": {"modeling_elysium"},
     "modeling_elysium/__init__.py": {"processing_elysium"},
     "modeling_elysium/cli*.py": {"processing_elysium"},
+    "modeling_elysium/convert_elysium_weights_to_hf.py": {"processing_elysium"},  # it writes the processor too
     # Runners put a model and a benchmark together; the metric folders below them stay self-contained.
     "evaluate_metrics/runners/*.py": {"processing_elysium", "modeling_elysium", "dataset_scripts"},
 }
