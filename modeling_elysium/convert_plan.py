@@ -178,7 +178,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         backend = tokenizer.backend_tokenizer
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"{folder} holds no tokenizer that can be read ({reason}); pass --llm with one.") from None
+        advice = "pass --llm with one"
+        if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
+            advice = "reading tokenizer.model needs `pip install sentencepiece protobuf`"
+        raise ValueError(f"{folder} holds no tokenizer that can be read ({reason}); {advice}.") from None
     # The plain class keeps tokenizer.json as it is; Llama's own class would rebuild it when it is read again.
     plain = PreTrainedTokenizerFast(
         tokenizer_object=backend,

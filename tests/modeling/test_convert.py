@@ -201,6 +201,13 @@ def pickle_with_code(folder):
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"llm.x": Code()}))
 
 
+def sentencepiece_alone(folder):
+    (folder / "llm" / "tokenizer.json").unlink()
+    (folder / "llm" / "tokenizer.model").write_bytes(b"?")
+    config = {"tokenizer_class": "LlamaTokenizer"}
+    (folder / "llm" / "tokenizer_config.json").write_text(json.dumps(config))
+
+
 def with_tensors(**changes):
     def spoil(folder):
         tensors = released_tensors() | {key.replace("__", "."): value for key, value in changes.items()}
@@ -243,6 +250,7 @@ BAD = [
     (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
     (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
     (lambda folder: (folder / "llm" / "tokenizer.json").write_text("{"), "no tokenizer"),
+    (sentencepiece_alone, "no tokenizer.*sentencepiece protobuf"),
 ]
 
 
