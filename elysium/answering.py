@@ -1,0 +1,271 @@
+"""Clip prompts in, texts and token probabilities out: the one place where tracking meets `generate`.
+
+`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. A faster decoder only has
+to be a callable with the same shapes (`list[ClipRequest]` -> `list[ClipAnswer]`); this one stays its slow twin.
+Frames are encoded once, however many objects and questions are asked about them, and a frame that two clips share
+keeps its features (`VideoFrame.features`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+
+@dataclass(eq=False)
+class VideoFrame:
+    """One decoded frame.
+
+    Attributes:
+        index: frame index in the video, from 0.
+        timestamp: seconds from the start, None when the source does not know.
+        image: uint8 RGB array of shape (H, W, 3).
+        features: (K, D) tensor once the vision tower has seen the frame.
+        kept_indices: (K,) patches that the tokens came from, where the compressor keeps patches.
+    """
+
+    index: int
+    timestamp: float | None
+    image: np.ndarray
+    features: torch.Tensor | None = None
+    kept_indices: torch.Tensor | None = None
+
+
+@dataclass(eq=False)
+class ClipRequest:
+    """One question about one clip.
+
+    Attributes:
+        messages: conversation with one image part per frame, as `processor.build_messages` gives it.
+        frames: the F frames, in the order of the image parts; requests about one clip share the objects.
+        expects_boxes: the answer is a box per frame, which bounds its length.
+        max_new_tokens: length bound; None plans it from the number of frames.
+    """
+
+    messages: list[dict[str, Any]]
+    frames: list[VideoFrame]
+    expects_boxes: bool = True
+    max_new_tokens: int | None = None
+
+
+@dataclass
+class ClipAnswer:
+    """What the model said.
+
+    Attributes:
+        text: the answer without special tokens.
+        logprobs: natural log-probability of each generated token.
+        token_of_digit: index of the token that wrote the n-th digit character of `text`.
+    """
+
+    text: str
+    logprobs: list[float] = field(default_factory=list)
+    token_of_digit: list[int] = field(default_factory=list)
+
+    def score(self, start: int, stop: int) -> float:
+        """Geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
+
+        Returns:
+            A number in [0, 1]; 1 where the span has digits but no probabilities are known, 0 where it has none.
+        """
+        first = _count_digits(self.text[:start])
+        count = _count_digits(self.text[start:stop])
+        if count == 0:
+            return 0.0
+        tokens = sorted(set(self.token_of_digit[first : first + count]))
+        if not tokens:
+            return 1.0
+        return min(math.exp(sum(self.logprobs[token] for token in tokens) / len(tokens)), 1.0)
+
+
+class ClipAnswerer:
+    """Answers clip requests with the library's greedy `generate`.
+
+    Args:
+        model: an `ElysiumForConditionalGeneration`.
+        processor: an `ElysiumProcessor`.
+        batch_size: prompts per `generate` call.
+        max_images: frames per pass of the vision tower.
+    """
+
+    def __init__(self, model: Any, processor: Any, batch_size: int = 16, max_images: int = 64) -> None:
+        for name, value in (("batch_size", batch_size), ("max_images", max_images)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
+        self.model, self.processor = model, processor
+        self.batch_size, self.max_images = batch_size, max_images
+        self._budgets: dict[int, int] = {}
+
+    @torch.inference_mode()
+    def __call__(self, requests: Sequence[ClipRequest]) -> list[ClipAnswer]:
+        """Answer all requests, in order; rows of similar length share a batch.
+
+        Raises:
+            ValueError: a prompt and its answer do not fit the model's context.
+        """
+        texts = [self._render(request) for request in requests]
+        for request, text in zip(requests, texts, strict=True):
+            self._check_length(text, len(request.frames), self.budget(request))
+        self.encode_frames([frame for request in requests for frame in request.frames])
+        answers: list[ClipAnswer | None] = [None] * len(requests)
+        order = sorted(range(len(requests)), key=lambda row: -len(texts[row]))
+        for first in range(0, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]
+            batch = self._generate([requests[row] for row in rows], [texts[row] for row in rows])
+            for row, answer in zip(rows, batch, strict=True):
+                answers[row] = answer
+        return answers
+
+    def check_fits(self, requests: Sequence[ClipRequest]) -> None:
+        """Raise ValueError when one of the requests does not fit the context; runs no model, needs no pixels."""
+        for request in requests:
+            self._check_length(self._render(request), len(request.frames), self.budget(request))
+
+    def budget(self, request: ClipRequest) -> int:
+        """Tokens the answer may take: what the clip's boxes need at most, and a quarter more for a loose tongue."""
+        if request.max_new_tokens is not None:
+            return request.max_new_tokens
+        count = len(request.frames)
+        if count not in self._budgets:
+            box = self.processor.format_box((0.88, 0.88, 0.89, 0.89))
+            skeleton = ", ".join(f"Frame {number}: {box}" for number in range(1, count + 1))
+            tokens = self._count_tokens(skeleton)
+            self._budgets[count] = tokens + tokens // 4 + 8
+        return self._budgets[count]
+
+    def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
+        """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
+        fresh = list({id(frame): frame for frame in frames if frame.features is None}.values())
+        for first in range(0, len(fresh), self.max_images):
+            chunk = fresh[first : first + self.max_images]
+            batch = self.processor.image_processor([frame.image for frame in chunk], return_tensors="pt")
+            pixels = batch["pixel_values"].to(self.model.device, self.model.dtype)
+            encoded = self.model.base_model.get_image_features(pixel_values=pixels)
+            kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
+            for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
+                frame.features, frame.kept_indices = tokens, indices
+
+    # ----------------------------------------------------------------------------------------------------------
+    def _render(self, request: ClipRequest) -> str:
+        return self.processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
+
+    def _check_length(self, text: str, num_frames: int, new_tokens: int) -> None:
+        config = self.model.config
+        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if limit is None:
+            return
+        words = self._count_tokens(text) - num_frames
+        original = getattr(config, "position_ids_mode", "packed") == "original"
+        per_frame = config.num_patches if original else self.processor.num_image_tokens
+        needed = words + num_frames * per_frame + new_tokens
+        if needed > limit:
+            between = self._count_tokens(
+                "".join(text.split(self.processor.image_token)[1:-1])
+            )  # "Frame 2: " and so on
+            growing = between / max(num_frames - 1, 1) + per_frame + new_tokens / max(num_frames, 1)
+            most = max(int((limit - (words - between)) // growing), 0)
+            raise ValueError(
+                f"{num_frames} frames need {needed} positions (prompt {words}, {per_frame} per frame, answer "
+                f"{new_tokens}), but the model's context holds {limit}, about {most} frames: lower `clip_len` and "
+                f"`single_pass_up_to` (or `num_frames`) to at most {most}, or take a model with a longer context."
+            )
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _generate(self, requests: list[ClipRequest], texts: list[str]) -> list[ClipAnswer]:
+        token = self.processor.image_token
+        expanded = [text.replace(token, token * self.processor.num_image_tokens) for text in texts]
+        tokenizer, device = self.processor.tokenizer, self.model.device
+        inputs = tokenizer(
+            expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        ).to(device)
+        frames = [frame for request in requests for frame in request.frames]
+        recorder = _GreedyLogprobs()
+        generated = self.model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            mm_encoder_outputs={"image": _joined(frames)},
+            logits_processor=LogitsProcessorList([recorder]),
+            max_new_tokens=max(self.budget(request) for request in requests),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        new_tokens = generated[:, inputs["input_ids"].shape[1] :].tolist()
+        logprobs = recorder.stacked().tolist()
+        stops = _stop_ids(self.model.generation_config, tokenizer)
+        return [
+            _answer(ids, row_logprobs, stops, self.budget(request), tokenizer)
+            for ids, row_logprobs, request in zip(new_tokens, logprobs, requests, strict=True)
+        ]
+
+
+@dataclass
+class _Features(BaseModelOutputWithPooling):
+    """What `get_image_features` returns, put together again from single frames."""
+
+    kept_indices: torch.Tensor | None = None  # (F, K)
+
+
+def _joined(frames: list[VideoFrame]) -> _Features:
+    kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
+    return _Features(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+
+
+class _GreedyLogprobs(LogitsProcessor):
+    """Notes the log-probability of the most likely token of each step: the one that greedy decoding takes.
+
+    Keeping `scores` of all steps instead would hold steps x rows x vocabulary floats.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores (B, V) pass unchanged."""
+        wide = scores.float()
+        self.steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
+        return scores
+
+    def stacked(self) -> torch.Tensor:
+        """Log-probabilities of shape (B, steps)."""
+        return torch.stack(self.steps, dim=1).cpu()
+
+
+def _answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:
+    """Cut one row at its end (or at its own budget, so that a batch gives what single rows give) and decode it."""
+    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    kept = ids[: min(end, limit)]
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    return ClipAnswer(text=text, logprobs=logprobs[: len(kept)], token_of_digit=_token_of_digit(kept, text, tokenizer))
+
+
+def _token_of_digit(ids: list[int], text: str, tokenizer: Any) -> list[int]:
+    """Which token wrote each digit of the text; empty when that cannot be told.
+
+    Digits are counted instead of characters, because decoding may drop or merge the spaces between pieces.
+    """
+    special = set(tokenizer.all_special_ids)
+    owners: list[int] = []
+    for place, token in enumerate(ids):
+        if token not in special:
+            owners.extend([place] * _count_digits(tokenizer.decode([token])))
+    return owners if len(owners) == _count_digits(text) else []
+
+
+def _count_digits(text: str) -> int:
+    return sum(char.isdecimal() for char in text)
+
+
+def _stop_ids(generation_config: Any, tokenizer: Any) -> set[int]:
+    ids = generation_config.eos_token_id
+    listed = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    return {token for token in [*listed, tokenizer.eos_token_id] if token is not None}

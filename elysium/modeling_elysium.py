@@ -1,0 +1,450 @@
+"""Elysium: frames through a vision tower and a token compressor into a decoder-only language model.
+
+Shapes: B batch, F frames of the whole batch, N patches per frame, K kept, C vision width, D text width, T tokens,
+V vocabulary. Paper section 3.2; the layout follows LLaVA in transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_elysium import ElysiumConfig
+from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
+from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
+from .token_compression import build_compressor
+from .vision_tower import ElysiumProjector, build_vision_tower
+
+
+@dataclass
+class ElysiumImageFeatures(BaseModelOutputWithPooling):
+    """Visual tokens of F frames.
+
+    Args:
+        last_hidden_state: what the vision tower gave, `(F, prefix + N, C)`, before its final norm.
+        pooler_output: one `(K, D)` tensor per frame, ready to take the place of its K placeholders.
+        kept_indices: `(F, K)` patch indices of the kept tokens, None where a token is no single patch.
+    """
+
+    kept_indices: torch.LongTensor | None = None
+
+
+@dataclass
+class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
+    """Hidden states of the language model.
+
+    Args:
+        image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
+    """
+
+    image_hidden_states: torch.FloatTensor | None = None
+
+
+@dataclass
+class ElysiumCausalLMOutputWithPast(ModelOutput):
+    """Output of the model with its language modelling head.
+
+    Args:
+        loss: mean causal cross-entropy over the labelled tokens, a scalar.
+        logits: `(B, T, V)`, or the positions that `logits_to_keep` asks for.
+        past_key_values: the cache, extended by this call.
+        hidden_states: per layer `(B, T, D)` if asked for.
+        attentions: per layer `(B, heads, T, T)` if asked for.
+        image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    image_hidden_states: torch.FloatTensor | None = None
+
+
+class ElysiumPreTrainedModel(PreTrainedModel):
+    """What all Elysium models share: weight initialisation and the features that the library may use."""
+
+    config_class = ElysiumConfig
+    config: ElysiumConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if hasattr(module, "init_own_weights"):
+            module.init_own_weights()
+
+
+class ElysiumModel(ElysiumPreTrainedModel):
+    """Vision tower, token compressor, projector and language model, without a language modelling head.
+
+    Args:
+        config: model configuration.
+    """
+
+    # A checkpoint may hold the head, and the part of the tower past the layer that is read, which is not built.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^lm_head\.",
+        r"vision_tower\.(encoder\.layers?\.\d+|post_layernorm|layernorm|head)\.",
+        r"vision_tower\.embeddings\.mask_token",
+    ]
+
+    def __init__(self, config: ElysiumConfig) -> None:
+        super().__init__(config)
+        config.check()  # `from_pretrained(..., num_image_tokens=...)` changes fields after construction
+        self.vision_tower = build_vision_tower(config)
+        self.selector = build_compressor(config)
+        self.multi_modal_projector = ElysiumProjector(config, self.selector.output_size)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Returns the token embedding of the language model."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the token embedding of the language model."""
+        self.language_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
+        """Encodes frames into visual tokens of the language model's width.
+
+        Args:
+            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
+            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
+
+        Returns:
+            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
+
+        Raises:
+            ValueError: if the frames have another shape than the tower was built for.
+        """
+        size = self.config.vision_config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[-2:]) != (height, width):
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; expected (frames, channels, {height}, {width}). "
+                "Let the processor prepare the frames, and put the frames of a whole batch on one axis."
+            )
+        tower_output = self.vision_tower(pixel_values, return_dict=True, **kwargs)
+        # Patch tokens come last; before them stand the class token and registers of towers that have them.
+        patches = tower_output.last_hidden_state[:, -self.config.num_patches :]  # (F, N, C)
+        tokens, kept_indices = self.selector(patches)
+        return ElysiumImageFeatures(
+            last_hidden_state=tower_output.last_hidden_state,
+            pooler_output=list(self.multi_modal_projector(tokens)),
+            hidden_states=tower_output.hidden_states,
+            attentions=tower_output.attentions,
+            kept_indices=kept_indices,
+        )
+
+    def get_placeholder_mask(
+        self, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
+    ) -> torch.BoolTensor:
+        """Finds the placeholders of visual tokens.
+
+        Args:
+            input_ids: token ids of shape `(B, T)`, or None.
+            inputs_embeds: embeddings of shape `(B, T, D)`, read only where `input_ids` is None.
+
+        Returns:
+            True at placeholders, shape `(B, T)`.
+        """
+        if input_ids is not None:
+            return input_ids == self.config.image_token_id
+        check_embedded(self.config.image_token_id, self.config.text_config.vocab_size)
+        placeholder = torch.tensor(self.config.image_token_id, device=inputs_embeds.device)
+        return (inputs_embeds == self.get_input_embeddings()(placeholder)).all(dim=-1)
+
+    def get_position_ids(
+        self,
+        placeholder_mask: torch.BoolTensor,
+        attention_mask: torch.LongTensor | None = None,
+        features: ElysiumImageFeatures | None = None,
+        past_length: int = 0,
+    ) -> torch.LongTensor:
+        """Computes position ids of the configured mode for whole sequences, cached part included.
+
+        Args:
+            placeholder_mask: True at visual tokens, shape `(B, T)`.
+            attention_mask: 1 at attended tokens, shape `(B, T)`; all of them if None.
+            features: visual tokens of the frames after `past_length`, with their kept indices.
+            past_length: tokens already in the cache. The positions of cached visual tokens are not used again, so
+                their frames are not needed.
+
+        Returns:
+            Position ids of shape `(B, T)`, 0 at padding.
+
+        Raises:
+            ValueError: if the kept indices are missing or do not fill the placeholders after `past_length`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(placeholder_mask, dtype=torch.long)
+        num_kept, num_patches = self.config.num_image_tokens, self.config.num_patches
+        if self.config.position_ids_mode == "packed" or num_kept == num_patches:
+            return packed_position_ids(attention_mask)
+        kept_indices = None if features is None else features.kept_indices
+        if features is not None and kept_indices is None:
+            raise ValueError("features have no kept_indices: pass what get_image_features returns")
+        return raster_position_ids(placeholder_mask, attention_mask, num_kept, num_patches, kept_indices, past_length)
+
+    def _merge(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.FloatTensor | None,
+        features: ElysiumImageFeatures | None,
+        is_prefill: bool,
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
+        """Puts visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
+        # Embeddings given without frames may be merged already, as serving engines do.
+        look = features is not None or (is_prefill and inputs_embeds is None)
+        mask = self.get_placeholder_mask(input_ids, inputs_embeds) if look else None
+        if inputs_embeds is None:
+            if look and self.config.image_token_id >= self.config.text_config.vocab_size:
+                input_ids = input_ids.masked_fill(mask, 0)  # the placeholder has no row in the embedding
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if features is None:
+            if look and not torch.compiler.is_compiling():
+                check_counts(mask.sum(), 0, self.config.num_image_tokens)
+            return inputs_embeds, None
+        tokens = torch.cat(list(features.pooler_output), dim=0).to(inputs_embeds.device, inputs_embeds.dtype)
+        check_counts(mask.sum(), tokens.shape[0], self.config.num_image_tokens)
+        return inputs_embeds.masked_scatter(mask.unsqueeze(-1).to(inputs_embeds.device), tokens), tokens
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        mm_encoder_outputs: dict[str, ElysiumImageFeatures] | None = None,
+        mm_token_type_ids: torch.LongTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        **kwargs: Any,
+    ) -> ElysiumModelOutputWithPast:
+        """Runs the model on token ids (or embeddings) with frames.
+
+        Args:
+            input_ids: token ids of shape `(B, T)`; K placeholders per frame.
+            pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
+            attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
+            position_ids: final position ids of shape `(B, T)`, taken as they are.
+            past_key_values: cache of the tokens before these.
+            inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
+            mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`; not changed.
+            mm_token_type_ids: accepted because processors give it; the placeholders say the same.
+            token_type_ids: accepted because tokenizers may give it; not used.
+            **kwargs: passed on to the language model.
+
+        Returns:
+            The language model's hidden states and cache.
+
+        Raises:
+            ValueError: if both or neither of two alternative inputs are given, or if the number of placeholders is not
+                the number of visual tokens.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        features = mm_encoder_outputs.get("image") if mm_encoder_outputs else None
+        if pixel_values is not None:
+            if features is not None:
+                raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
+            features = self.get_image_features(pixel_values, return_dict=True)
+        num_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        # One token after a cache is a decoding step: it has no frames, and looking for them would cost a device sync.
+        is_prefill = num_tokens > 1 or past_key_values is None
+        if self.config.position_ids_mode == "original":
+            if position_ids is None:
+                mask = self.get_placeholder_mask(input_ids, inputs_embeds)
+                position_ids = self._original_position_ids(mask, features, attention_mask, past_key_values)
+            if attention_mask is None and past_key_values is None:
+                # Without a mask the library takes a jump in the positions for the start of another packed sequence.
+                attention_mask = torch.ones_like(position_ids)
+        inputs_embeds, image_tokens = self._merge(input_ids, inputs_embeds, features, is_prefill)
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return ElysiumModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=image_tokens,
+        )
+
+    def _original_position_ids(
+        self,
+        placeholder_mask: torch.BoolTensor,
+        features: ElysiumImageFeatures | None,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+    ) -> torch.LongTensor:
+        """Computes the positions of `position_ids_mode="original"` where the caller gives none."""
+        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            raise ValueError(
+                "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
+                "being seen here: pass position_ids, taken from get_position_ids on the whole sequence."
+            )
+        if attention_mask is not None and attention_mask.ndim != 2:
+            attention_mask = None
+        return self.get_position_ids(placeholder_mask, attention_mask, features)
+
+
+class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
+    """Elysium with a language modelling head: answers as text, boxes included.
+
+    Args:
+        config: model configuration.
+    """
+
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: ElysiumConfig) -> None:
+        super().__init__(config)
+        self.model = ElysiumModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        embedding = self.get_input_embeddings()
+        name = next(name for name, module in self.named_modules() if module is embedding)  # not the same in all models
+        self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
+        # A generated placeholder would stand for no frame.
+        self.generation_config.suppress_tokens = [config.image_token_id]
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Returns the language modelling head."""
+        return self.lm_head
+
+    def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
+        """Encodes frames `(F, 3, H, W)`; see [`ElysiumModel.get_image_features`]."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    def _head(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Maps hidden states to logits with the scaling and capping that some language models define."""
+        logits = self.lm_head(hidden_states)
+        text_config = self.config.text_config
+        if (scale := getattr(text_config, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * scale
+        if (divisor := getattr(text_config, "logits_scaling", None)) is not None:  # Granite
+            logits = logits / divisor
+        if (cap := getattr(text_config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = cap * torch.tanh(logits / cap)
+        return logits
+
+    def _prepare_position_ids_for_generation(
+        self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
+    ) -> torch.LongTensor:
+        """Gives `generate` its position ids, which it then counts on from: so decoding needs no state of ours.
+
+        For "original" the frames are encoded here rather than a little later, since their positions depend on it.
+        """
+        if self.config.position_ids_mode == "packed":
+            return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        input_ids = model_kwargs.get("input_ids")
+        if inputs_tensor.ndim == 2:
+            mask = self.model.get_placeholder_mask(inputs_tensor, None)
+        elif input_ids is not None and input_ids.shape[1] == inputs_tensor.shape[1]:
+            mask = self.model.get_placeholder_mask(input_ids, None)
+        else:
+            mask = self.model.get_placeholder_mask(None, inputs_tensor)
+        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
+        if attention_mask is not None and attention_mask.shape[1] != mask.shape[1]:
+            raise ValueError(
+                f"attention_mask covers {attention_mask.shape[1]} tokens but {mask.shape[1]} are given: with "
+                "position_ids_mode='original' pass the whole sequence along with the cache, or position_ids."
+            )
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        encoded = dict(model_kwargs.get("mm_encoder_outputs") or {})
+        if pixel_values is not None:
+            if encoded.get("image") is not None:
+                raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
+            encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
+            model_kwargs["mm_encoder_outputs"] = encoded
+        past_length = int(cache.get_seq_length()) if cache is not None else 0
+        return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        mm_encoder_outputs: dict[str, ElysiumImageFeatures] | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> ElysiumCausalLMOutputWithPast:
+        """Runs the model and its head; arguments as [`ElysiumModel.forward`], and the following.
+
+        Args:
+            input_ids: token ids of shape `(B, T)`; K placeholders per frame.
+            pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
+            attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
+            position_ids: final position ids of shape `(B, T)`, taken as they are.
+            past_key_values: cache of the tokens before these.
+            inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
+            mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`.
+            labels: token ids of shape `(B, T)` to predict, -100 where no loss is taken.
+            use_cache: whether to return a cache.
+            logits_to_keep: how many last positions (0: all), or which, get logits.
+            **kwargs: passed on to the language model and the loss function.
+
+        Returns:
+            Loss if labels are given, logits, cache.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            mm_encoder_outputs=mm_encoder_outputs,
+            use_cache=use_cache,
+            **{**kwargs, "return_dict": True},
+        )
+        logits = self._head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
+        return ElysiumCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+
+__all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

@@ -1,0 +1,344 @@
+"""Boxes of a few frames at a time become trajectories: clip schedule, gap policies, tracking session.
+
+The paper (section 4.3) answers a video of at most 32 frames in one piece and cuts a longer one into clips of 8 frames
+that share one frame; the last predicted box of a clip starts the next. `clip_schedule` is that rule as pure index
+maths, `TrackingSession` the state of one video, `track_videos` runs many sessions in lock-step so that one `generate`
+call serves the clips of all of them. Nothing here reads files or knows how a box is written: the processor does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .answering import ClipAnswer, ClipRequest, VideoFrame
+from .clips import ReadClip, TrackingOptions, bridge_gap, check_choice, check_start_frame, clip_schedule, read_clips
+
+DIRECTIONS = ("forward", "backward", "both")
+
+
+@dataclass(frozen=True)
+class ObjectQuery:
+    """One object to track: a box in one frame, or an expression.
+
+    Attributes:
+        id: identifies the object in the results.
+        label: name shown to people.
+        box: float (x1, y1, x2, y2) in [0, 1] in frame `start_frame`, or None.
+        expression: what the object is called, or None.
+        start_frame: first frame of the track (0-based).
+        direction: `"forward"` from the start frame to the end of the video, `"backward"` to its beginning, `"both"`.
+    """
+
+    id: int
+    label: str
+    box: tuple[float, float, float, float] | None = None
+    expression: str | None = None
+    start_frame: int = 0
+    direction: str = "forward"
+
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, DIRECTIONS)
+        if (self.box is None) == (self.expression is None):
+            given = "both" if self.box is not None else "neither"
+            raise ValueError(f"An object needs `box` or `expression`, got {given}; pass exactly one of them.")
+        if self.expression is not None and self.direction != "forward":
+            raise ValueError(
+                f"`direction`={self.direction!r} needs `box`: an expression is grounded forward from its start frame; "
+                "track it forward first and pass the box it gives."
+            )
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object in one frame; `box` is (4,) in [0, 1], `score` 0 where a gap policy put the box."""
+
+    id: int
+    label: str
+    score: float
+    box: np.ndarray
+
+
+@dataclass
+class FrameResult:
+    """All objects in one frame; objects without a box in it are left out."""
+
+    frame: int
+    timestamp: float | None
+    objects: list[ObjectResult]
+
+    def to_dict(self, width: int, height: int) -> dict[str, Any]:
+        """The frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
+        objects = []
+        for item in self.objects:
+            xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])
+            box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
+            objects.append({"id": item.id, "label": item.label, "score": item.score, "box": box})
+        return {"frame": self.frame, "timestamp": self.timestamp, "objects": objects}
+
+
+# --------------------------------------------------------------------------------------------------------------
+# the state of one object and of the objects that share a start
+# --------------------------------------------------------------------------------------------------------------
+@dataclass
+class _Track:
+    """What a session remembers of one object: constant size, whatever the length of the video."""
+
+    query: ObjectQuery
+    seen: deque = field(default_factory=lambda: deque(maxlen=2))  # (step, box) the model gave, latest last
+    recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
+
+    def start_box(self, step: int) -> np.ndarray | None:
+        """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
+        if step == 0 and self.query.box is not None:
+            return np.asarray(self.query.box, dtype=np.float64)
+        return self.recent.get(step, self.seen[-1][1] if self.seen else None)
+
+    def decide(self, step: int, box: np.ndarray | None, policy: str) -> np.ndarray | None:
+        """Note what the model said of a frame and return the box to report."""
+        if box is not None:
+            self.seen.append((step, box))
+            self.recent[step] = box
+            return box
+        bridged = bridge_gap(policy, list(self.seen), step)
+        # "none" reports nothing, but the next clip still has to start from somewhere.
+        anchor = bridged if bridged is not None else bridge_gap("hold", list(self.seen), step)
+        if anchor is not None:
+            self.recent[step] = anchor
+        return bridged
+
+
+class _Lane:
+    """Objects of one session with the same start frame and direction: they see the same clips."""
+
+    def __init__(
+        self, source: Any, queries: list[ObjectQuery], backward: bool, skip_start: bool, options: TrackingOptions
+    ):
+        self.start, self.backward, self.skip_start = queries[0].start_frame, backward, skip_start
+        self.tracks = [_Track(query) for query in queries]
+        self.options = options
+        self.decided = 0  # steps whose boxes are final
+        self.finished = False
+        self._clips = read_clips(source, self.start, backward, options)
+        self._clip: ReadClip | None = None
+
+    def covers(self, frame: int) -> bool:
+        """Whether this lane reports `frame` at all."""
+        step = self.step_of(frame)
+        return step >= (1 if self.skip_start else 0)
+
+    def step_of(self, frame: int) -> int:
+        """Steps from the start frame to `frame` in the direction of tracking."""
+        return self.start - frame if self.backward else frame - self.start
+
+    def requests(self, processor: Any) -> list[ClipRequest]:
+        """Read the next clip and ask for every object in it; empty when the video is at its end."""
+        self._clip = next(self._clips, None)
+        if self._clip is None:
+            self.finished = True
+            return []
+        return [
+            build_request(
+                processor, track.query, track.start_box(self._clip.first_step), self._clip.frames, self.options
+            )
+            for track in self.tracks
+        ]
+
+    def accept(self, answers: list[ClipAnswer], processor: Any) -> Iterator[tuple[VideoFrame, _Track, float, Any]]:
+        """Decide the new frames of the clip from one answer per object: (frame, track, score, box or None)."""
+        clip = self._clip
+        for track, answer in zip(self.tracks, answers, strict=True):
+            parsed = processor.post_process_boxes(answer.text, num_frames=len(clip.frames))
+            for row in range(clip.report_from, len(clip.frames)):
+                step = clip.first_step + row
+                box, score = None, 0.0
+                if step == 0 and track.query.box is not None:
+                    box, score = np.asarray(track.query.box, dtype=np.float64), 1.0  # given, not asked
+                elif parsed.valid[row]:
+                    box, score = parsed.boxes[row], answer.score(*parsed.spans[row])
+                yield clip.frames[row], track, score, track.decide(step, box, self.options.gap_policy)
+            first_shared = clip.first_step + len(clip.frames) - max(self.options.overlap, 1)
+            track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
+        self.decided = clip.first_step + len(clip.frames)
+
+
+def build_request(
+    processor: Any,
+    query: ObjectQuery,
+    box: np.ndarray | None,
+    frames: list[VideoFrame],
+    options: TrackingOptions,
+) -> ClipRequest:
+    """Ask for one object in one clip: SOT when a box is known, RSOT when only the expression is.
+
+    Args:
+        processor: builds the messages.
+        query: the object.
+        box: its box (4,) in [0, 1] in the clip's first frame, or None.
+        frames: the clip.
+        options: continuation rule and prompt template.
+
+    Returns:
+        The request, ready for an answerer.
+    """
+    ground = query.expression is not None and (box is None or options.rsot_continuation == "expression")
+    prompt = options.prompt
+    if prompt is not None and query.expression is not None and not ground and "{box}" not in prompt:
+        prompt = None  # a template for grounding says nothing about continuing from a box
+    subject = {"expression": query.expression} if ground else {"box": [float(v) for v in box]}
+    messages = processor.build_messages("RSOT" if ground else "SOT", len(frames), prompt=prompt, **subject)
+    return ClipRequest(messages=messages, frames=frames, expects_boxes=True)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# sessions
+# --------------------------------------------------------------------------------------------------------------
+class TrackingSession:
+    """The state of tracking one or several objects through one video.
+
+    A session is passive: `pending()` reads the next clip and says what to ask, `accept()` takes the answers and gives
+    the frames that are decided. Memory does not grow with the video.
+
+    Args:
+        source: the opened video (`processor.open_video`).
+        processor: builds messages and reads boxes.
+        objects: the objects; those with the same start frame and direction see the same clips and share features.
+        options: see `TrackingOptions`.
+
+    Raises:
+        ValueError: no object, a start frame outside the video, or backward tracking in a source of unknown length.
+    """
+
+    def __init__(
+        self, source: Any, processor: Any, objects: list[ObjectQuery], options: TrackingOptions | None = None
+    ) -> None:
+        self.source, self.processor = source, processor
+        self.options = options if options is not None else TrackingOptions()
+        self.objects = list(objects)
+        if not self.objects:
+            raise ValueError("`objects` is empty; pass at least one box or expression.")
+        for query in self.objects:
+            check_start_frame(source, query.start_frame)
+            if query.direction != "forward" and source.num_frames is None:
+                raise ValueError(
+                    f"`direction`={query.direction!r} needs a video whose frames can be read again, and this one is a "
+                    "stream; pass a file or a list of frames."
+                )
+        self._lanes = self._make_lanes()
+        self._asked: list[tuple[_Lane, int]] = []
+        self._waiting: dict[int, FrameResult] = {}
+        self._order = {query.id: place for place, query in enumerate(self.objects)}
+
+    def _make_lanes(self) -> list[_Lane]:
+        if self.source.num_frames is None and len({query.start_frame for query in self.objects}) > 1:
+            raise ValueError("`start_frame` differs between objects, but a stream is read once; use one start frame.")
+        groups: dict[tuple[int, bool, bool], list[ObjectQuery]] = {}
+        for query in self.objects:
+            if query.direction in ("forward", "both"):
+                groups.setdefault((query.start_frame, False, False), []).append(query)
+            if query.direction == "backward" or (query.direction == "both" and query.start_frame > 0):
+                groups.setdefault((query.start_frame, True, query.direction == "both"), []).append(query)
+        return [_Lane(self.source, group, back, skip, self.options) for (_, back, skip), group in groups.items()]
+
+    @property
+    def longest_clip(self) -> int:
+        """Frames in the longest clip this session will ask about (for a stream: the longest it may)."""
+        bound = max(self.options.single_pass_up_to, self.options.clip_len)
+        if self.source.num_frames is None:
+            return bound
+        spans = [lane.start + 1 if lane.backward else self.source.num_frames - lane.start for lane in self._lanes]
+        limits = (
+            clip_schedule(n, self.options.clip_len, self.options.overlap, self.options.single_pass_up_to)
+            for n in spans
+        )
+        return max(clip.stop - clip.start for clips in limits for clip in clips)
+
+    @property
+    def done(self) -> bool:
+        """Whether every frame is decided."""
+        return all(lane.finished for lane in self._lanes)
+
+    def pending(self) -> list[ClipRequest]:
+        """Read the next clip(s) and return what to ask about them; empty when the session is done."""
+        self._asked, requests = [], []
+        for lane in self._lanes:
+            if not lane.finished:
+                asked = lane.requests(self.processor)
+                self._asked.append((lane, len(asked)))
+                requests.extend(asked)
+        return requests
+
+    def accept(self, answers: list[ClipAnswer]) -> list[FrameResult]:
+        """Take one answer per request of the last `pending()`, in order; return the frames now decided.
+
+        Frames come in the order of the video when all objects go forward, outward from the start frame otherwise.
+        """
+        remaining = iter(answers)
+        for lane, count in self._asked:
+            if count:
+                for frame, track, score, box in lane.accept([next(remaining) for _ in range(count)], self.processor):
+                    self._note(lane, frame, track.query, score, box)
+        self._asked = []
+        return self.flush()
+
+    def flush(self) -> list[FrameResult]:
+        """Frames that no unfinished lane can still add to."""
+        ready = [
+            frame
+            for frame in self._waiting
+            if all(
+                lane.finished or not lane.covers(frame) or lane.step_of(frame) < lane.decided for lane in self._lanes
+            )
+        ]
+        if not any(lane.backward for lane in self._lanes):
+            ready.sort()
+        results = [self._waiting.pop(frame) for frame in ready]
+        for result in results:
+            result.objects.sort(key=lambda item: self._order[item.id])
+        return results
+
+    def _note(self, lane: _Lane, frame: VideoFrame, query: ObjectQuery, score: float, box: np.ndarray | None) -> None:
+        if not lane.covers(frame.index):
+            return
+        result = self._waiting.setdefault(frame.index, FrameResult(frame.index, frame.timestamp, []))
+        if box is not None:
+            result.objects.append(ObjectResult(query.id, query.label, float(score), box))
+
+
+def track_videos(
+    sessions: Iterable[TrackingSession],
+    answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
+    batch_size: int = 16,
+) -> Iterator[tuple[int, FrameResult]]:
+    """Run sessions in lock-step: each round asks about the current clips of many videos and objects at once.
+
+    Args:
+        sessions: taken lazily, a new one as soon as the rows of the running ones leave room.
+        answer: turns clip requests into answers, e.g. a `ClipAnswerer`.
+        batch_size: objects in flight; a session with more objects than that runs alone.
+
+    Yields:
+        (position of the session, frame) as the frames are decided.
+    """
+    queue = enumerate(sessions)
+    running: dict[int, TrackingSession] = {}
+    upcoming = next(queue, None)
+    while running or upcoming is not None:
+        rows = sum(len(session.objects) for session in running.values())
+        while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= batch_size):
+            running[upcoming[0]] = upcoming[1]
+            rows += len(upcoming[1].objects)
+            upcoming = next(queue, None)
+        asked = {position: session.pending() for position, session in running.items()}
+        requests = [request for part in asked.values() for request in part]
+        answers = iter(answer(requests) if requests else [])
+        for position, part in asked.items():
+            session = running[position]
+            for result in session.accept([next(answers) for _ in part]):
+                yield position, result
+            if session.done:
+                del running[position]
