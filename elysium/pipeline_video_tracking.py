@@ -129,7 +129,7 @@ class VideoTrackingPipeline(Pipeline):
     # ----------------------------------------------------------------------------------------------------------
     def preprocess(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Open the videos, check everything and plan one session per video; no model runs."""
-        settings = TrackingOptions(**options)
+        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
         for video, source, queries in self._open(inputs):
             session = TrackingSession(source, self.processor, queries, settings)

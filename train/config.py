@@ -70,6 +70,8 @@ class StageConfig:
         num_frames: fewest and most frames of a clip; 1, 1 for images.
         objects: fewest and most objects in a scene.
         interval: smallest and largest distance between frames in native frames.
+        irregular: share of clips in which every distance is drawn anew; with equal distances a model can continue the
+            boxes it has written without looking at the frames.
         turns: most questions asked about one clip, each about another object.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
         steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay.
@@ -83,6 +85,7 @@ class StageConfig:
     num_frames: tuple[int, int] = (1, 1)
     objects: tuple[int, int] = (2, 5)
     interval: tuple[int, int] = (1, 1)
+    irregular: float = 0.0
     turns: int = 4
     box_jitter: float = 0.0
     num_image_tokens: int | None = None

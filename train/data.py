@@ -106,9 +106,9 @@ class ConversationSource:
     def __getitem__(self, item: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
         num_frames = self.num_frames(item // self.stage.batch_size)
-        clip = make_clip(
-            self.synthetic, self.split, (self._offset + item) % SPLITS[self.split][1], num_frames, self.stage.interval
-        )
+        index = (self._offset + item) % SPLITS[self.split][1]
+        irregular = self.stage.irregular > 0 and rng.random() < self.stage.irregular
+        clip = make_clip(self.synthetic, self.split, index, num_frames, self.stage.interval, irregular)
         return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
 
     @property

@@ -73,6 +73,7 @@ def make_clip(
     index: int,
     num_frames: int,
     interval: tuple[int, int] = (1, 6),
+    irregular: bool = False,
 ) -> SyntheticClip:
     """A clip of `num_frames` frames that lie a random number of native frames apart.
 
@@ -82,6 +83,7 @@ def make_clip(
         index: number within the split, from 0.
         num_frames: F, at least 1.
         interval: smallest and largest distance between frames, in native frames, both included.
+        irregular: draw every distance anew instead of one for the clip, so that earlier boxes do not tell the next.
 
     Raises:
         ValueError: unknown split, index out of range, or no frames asked for.
@@ -104,7 +106,11 @@ def make_clip(
             break
     else:
         raise RuntimeError(f"no visible object in {_ATTEMPTS} scenes of ({config.seed}, {split}, {index}).")
-    times = start + step * np.arange(num_frames)
+    steps = np.full(num_frames - 1, step)
+    if irregular and num_frames > 1:
+        steps = rng.integers(interval[0], interval[1] + 1, num_frames - 1)
+        step = float(steps.mean())
+    times = start + np.concatenate([[0], np.cumsum(steps)])
     drawn += [renderer.frame(time) for time in times[1:]]
     boxes = np.clip(scene.boxes_at(times), 0, 1)
     visible = np.stack([shares for _, _, shares in drawn])
@@ -130,7 +136,7 @@ def _record(
     scene: Scene,
     boxes: np.ndarray,
     visible: np.ndarray,
-    step: int,
+    step: float,
 ) -> VideoRecord:
     """Boxes (O, F, 4) and visible shares (F, O) become tracks of the objects that show in the first frame."""
     num_frames = boxes.shape[1]

@@ -26,6 +26,16 @@ def test_a_clip_is_a_function_of_its_number():
     assert not np.array_equal(first.frames, make_clip(SyntheticConfig(seed=1, size=84), "train", 7, 5).frames)
 
 
+def test_irregular_gaps():
+    """Same scene and first frame; later frames at other distances, which differ among themselves."""
+    even, uneven = (make_clip(CONFIG, "train", 7, 8, (1, 6), irregular=flag) for flag in (False, True))
+    assert np.array_equal(even.frames[0], uneven.frames[0])
+    assert not np.array_equal(even.frames[1:], uneven.frames[1:])
+    again = make_clip(CONFIG, "train", 7, 8, (1, 6), irregular=True)
+    assert np.array_equal(uneven.frames, again.frames)
+    assert make_clip(CONFIG, "train", 7, 1, irregular=True).frames.shape[0] == 1
+
+
 def test_splits_do_not_meet():
     ranges = sorted((first, first + count) for first, count in SPLITS.values())
     assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
