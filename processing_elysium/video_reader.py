@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -32,7 +33,7 @@ _ITERATION_CHUNK = 8  # frames decoded at a time when a video is looped over
 _SEEK_AHEAD = 48  # frames; decoding this many onwards is cheaper than a seek back to a key frame
 
 
-class VideoSource:
+class VideoSource(ABC):
     """A video that is read by frame index.
 
     Attributes:
@@ -71,8 +72,9 @@ class VideoSource:
             wanted = [index for index in wanted if index < self.num_frames]
         return self._read(wanted) if wanted else []
 
+    @abstractmethod
     def _read(self, indices: list[int]) -> list[np.ndarray]:
-        raise NotImplementedError
+        """Read frames that are known to be in order and within the length, if the length is known."""
 
     def chunks(self, size: int) -> Iterator[list[np.ndarray]]:
         """The whole video, `size` frames at a time; the last list may be shorter. Memory stays that of one list."""
@@ -96,7 +98,7 @@ class VideoSource:
         """Seconds from the first frame to frame `index`; None when the frame rate is unknown."""
         return None if not self.fps else index / self.fps
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources hold no decoder and have nothing to free
         """Free the decoder; the source can not be read afterwards."""
 
     def __enter__(self) -> VideoSource:

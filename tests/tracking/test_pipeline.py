@@ -144,6 +144,15 @@ def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
         VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_length=4)
 
 
+def test_released_processor_brings_its_tracking_options(pipe, oracle, monkeypatch):
+    """A converted checkpoint cuts every video into clips, unless the call says otherwise."""
+    monkeypatch.setattr(type(pipe.processor), "tracking_defaults", {"single_pass_up_to": 0})
+    pipe(video(15), box=px(0))
+    assert [len(call[0].frames) for call in oracle.calls] == [8, 8]
+    pipe(video(15), box=px(0), single_pass_up_to=32)
+    assert len(oracle.calls[-1][0].frames) == 15
+
+
 def test_describe_shows_frames_from_the_start_frame_on(pipe, oracle):
     results = pipe(video(40), box=[px(5), px(5)], start_frame=5, task="describe", num_frames=4, frame_interval=3)
     (requests,) = oracle.calls
