@@ -18,8 +18,7 @@ import torch
 from dataset_scripts.records import ObjectTrack
 from dataset_scripts.synthetic import SHAPES, SIZES, SPLITS, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
 from dataset_scripts.synthetic.scene import COLOURS
-from processing_elysium.boxes import format_box, format_boxes
-from processing_elysium.prompts import IMAGE_TASKS, TRACKING_TASKS, Task, build_messages
+from processing_elysium.prompts import IMAGE_TASKS, Task, build_messages, render_answer
 
 from .config import StageConfig, TowerConfig
 
@@ -58,18 +57,13 @@ def conversation(clip: SyntheticClip, stage: StageConfig, rng: np.random.Generat
 def _turn(task: Task, track: ObjectTrack, jitter: float, rng: np.random.Generator) -> list[dict[str, Any]]:
     """One question about one object, and its answer."""
     by_words = task in (Task.RSOT, Task.REC)
-    if task in (Task.REG, Task.VIDEO_REG):
-        answer = track.caption
-    elif task in TRACKING_TASKS:
-        answer = format_boxes(track.boxes)
-    else:
-        answer = format_box(track.boxes[0])
+    boxes = track.boxes[:1] if task is Task.REC else track.boxes
     return build_messages(
         task,
         num_frames=len(track.boxes),
         box=None if by_words else _jittered(track.boxes[0], jitter, rng),
         expression=track.expression if by_words else None,
-        answer=answer,
+        answer=render_answer(task, boxes=boxes, text=track.caption),
         rng=rng,
     )
 
