@@ -38,7 +38,9 @@ class TowerConfig:
     """Dense pretraining of the vision tower: what lies under each patch, and where its box is.
 
     Attributes:
-        steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay to zero.
+        steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay to zero. Every image is used for two
+            steps, the second time mirrored.
+        muon_learning_rate: of the matrices of the tower's layers, see `train.optimizer`.
         min_share: a patch belongs to the object that fills at least this share of it.
         box_weight: weight of the L1 loss of the box beside the four cross-entropies.
         align_steps: after that, steps in which selector and projector start from the same labels, see `align`. The
@@ -50,6 +52,7 @@ class TowerConfig:
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-3
+    muon_learning_rate: float = 8e-3
     warmup_steps: int = 100
     min_share: float = 0.15
     box_weight: float = 8.0
@@ -74,8 +77,12 @@ class StageConfig:
             boxes it has written without looking at the frames.
         turns: most questions asked about one clip, each about another object.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
-        steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay.
-        learning_rate_scale: factor on the learning rate by part of the model.
+        steps, batch_size, learning_rate, warmup_steps: as usual.
+        decay_steps: the learning rate stays constant until this many steps before the end, then falls to zero along a
+            cosine; None lets it fall from the end of the warm-up.
+        muon_learning_rate: train the matrices of the hidden layers by Muon with this rate, see `train.optimizer`;
+            None trains them by AdamW like the rest.
+        learning_rate_scale: factor on both learning rates by part of the model.
         save_every: steps between checkpoints; a run resumes from the last one.
     """
 
@@ -93,6 +100,8 @@ class StageConfig:
     batch_size: int
     learning_rate: float
     warmup_steps: int = 50
+    decay_steps: int | None = None
+    muon_learning_rate: float | None = None
     learning_rate_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0

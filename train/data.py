@@ -137,7 +137,7 @@ class PatchSource(torch.utils.data.Dataset):
     config: TowerConfig
 
     def __len__(self) -> int:
-        return self.config.steps * self.config.batch_size
+        return (self.config.steps + 1) // 2 * self.config.batch_size  # every image is used twice
 
     def __getitem__(self, item: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image `(H, W, 3)` uint8, labels `(N, 4)` int64 in the order of `PATCH_LABELS`, boxes `(N, 4)` float32."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
 from .config import TowerConfig
 from .data import PATCH_LABELS, PatchSource
+from .optimizer import MuonAdamW, is_hidden_matrix
 
-__all__ = ["PatchHead", "align", "normalise", "pretrain_tower"]
+__all__ = ["PatchHead", "align", "mirrored", "normalise", "pretrain_tower"]
 
 BOXES = 4
 
@@ -99,18 +101,19 @@ def pretrain_tower(
         return {}
     head = PatchHead(tower.config.hidden_size)
     network = nn.ModuleDict({"tower": tower, "head": head}).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizer = _optimizer(network, config)
+    rates = [group["lr"] for group in optimizer.param_groups]
     done = _resume(folder / "state.pt", network, optimizer)
     source = PatchSource(synthetic, tower.config.patch_size, config)
-    rest = torch.utils.data.Subset(source, range(done * config.batch_size, len(source)))
+    rest = torch.utils.data.Subset(source, range(done // 2 * config.batch_size, len(source)))
     loader = torch.utils.data.DataLoader(
         rest, config.batch_size, num_workers=workers, prefetch_factor=4 if workers else None
     )
     average: dict[str, float] = {}
-    progress = tqdm(loader, initial=done, total=config.steps, desc="tower", mininterval=10)
+    progress = tqdm(_with_mirror_images(loader), initial=done, total=config.steps, desc="tower", mininterval=10)
     for step, (frames, labels, boxes) in enumerate(progress, start=done):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * _schedule(step, config)
         hidden = tower(normalise(frames, image_processor)).last_hidden_state[:, -labels.shape[1] :]
         loss, report = patch_loss(head(hidden), labels, boxes, config.box_weight)
         optimizer.zero_grad()
@@ -128,6 +131,32 @@ def pretrain_tower(
     save_file({k: v.contiguous() for k, v in tower.state_dict().items()}, folder / "tower.safetensors")
     (folder / "state.pt").unlink(missing_ok=True)
     return average
+
+
+def _optimizer(network: nn.Module, config: TowerConfig) -> torch.optim.Optimizer:
+    """Muon for the matrices of the tower's layers, AdamW for the rest."""
+    hidden = {name: p for name, p in network.named_parameters() if is_hidden_matrix(name, p)}
+    rest = [p for name, p in network.named_parameters() if name not in hidden]
+    return MuonAdamW(
+        [{"params": list(hidden.values()), "lr": config.muon_learning_rate, "weight_decay": 0.02}],
+        [{"params": rest, "lr": config.learning_rate, "weight_decay": 0.02}],
+    )
+
+
+def _with_mirror_images(batches: Iterable[list[torch.Tensor]]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Each batch of `PatchSource` items, and again mirrored left to right: rendering is what takes longest."""
+    for frames, labels, boxes in batches:
+        yield frames, labels, boxes
+        yield mirrored(frames, labels, boxes)
+
+
+def mirrored(frames: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Mirror images `(F, H, W, 3)` left to right with their patch labels `(F, N, L)` and boxes `(F, N, 4)`."""
+    side = math.isqrt(labels.shape[1])
+    labels = labels.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    boxes = boxes.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return frames.flip(2), labels, torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
 
 
 def align(

@@ -11,6 +11,7 @@ from trl import SFTTrainer
 
 from .collator import IGNORED
 from .config import PARTS, StageConfig
+from .optimizer import MuonAdamW, is_hidden_matrix
 
 __all__ = ["ElysiumTrainer", "freeze_all_but", "part_of"]
 
@@ -74,24 +75,24 @@ class ElysiumTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over (part, decayed or not) groups; the schedule scales all of them alike."""
+        """AdamW (with Muon for hidden matrices where the stage says so); the schedule scales all groups alike."""
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self.model))
-            groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+            groups: dict[tuple[bool, str, bool], list[torch.nn.Parameter]] = {}
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
-                    groups.setdefault((part_of(name), name in decayed), []).append(parameter)
-            rate = self.args.learning_rate
-            self.optimizer = torch.optim.AdamW(
-                [
+                    by_muon = self.stage.muon_learning_rate is not None and is_hidden_matrix(name, parameter)
+                    groups.setdefault((by_muon, part_of(name), name in decayed), []).append(parameter)
+            rates = {True: self.stage.muon_learning_rate, False: self.args.learning_rate}
+            settings: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+            for (by_muon, part, decays), parameters in groups.items():
+                settings[by_muon].append(
                     {
                         "params": parameters,
-                        "lr": rate * self.stage.learning_rate_scale.get(part, 1.0),
+                        "lr": rates[by_muon] * self.stage.learning_rate_scale.get(part, 1.0),
                         "weight_decay": self.stage.weight_decay if decays else 0.0,
                     }
-                    for (part, decays), parameters in groups.items()
-                ],
-                lr=rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-            )
+                )
+            betas = (self.args.adam_beta1, self.args.adam_beta2)
+            self.optimizer = MuonAdamW(settings[True], settings[False], betas)
         return self.optimizer
