@@ -6,68 +6,21 @@ V vocabulary. Paper section 3.2; the layout follows LLaVA in transformers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
+from .outputs import ElysiumCausalLMOutputWithPast, ElysiumImageFeatures, ElysiumModelOutputWithPast
 from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
-
-
-@dataclass
-class ElysiumImageFeatures(BaseModelOutputWithPooling):
-    """Visual tokens of F frames.
-
-    Args:
-        last_hidden_state: what the vision tower gave, `(F, prefix + N, C)`, before its final norm.
-        pooler_output: one `(K, D)` tensor per frame, ready to take the place of its K placeholders.
-        kept_indices: `(F, K)` patch indices of the kept tokens, None where a token is no single patch.
-    """
-
-    kept_indices: torch.LongTensor | None = None
-
-
-@dataclass
-class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
-    """Hidden states of the language model.
-
-    Args:
-        image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
-    """
-
-    image_hidden_states: torch.FloatTensor | None = None
-
-
-@dataclass
-class ElysiumCausalLMOutputWithPast(ModelOutput):
-    """Output of the model with its language modelling head.
-
-    Args:
-        loss: mean causal cross-entropy over the labelled tokens, a scalar.
-        logits: `(B, T, V)`, or the positions that `logits_to_keep` asks for.
-        past_key_values: the cache, extended by this call.
-        hidden_states: per layer `(B, T, D)` if asked for.
-        attentions: per layer `(B, heads, T, T)` if asked for.
-        image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    image_hidden_states: torch.FloatTensor | None = None
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
@@ -80,6 +33,8 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
+    # Not quantised, and float32 in a float16 model; matched from the start of a name, in either model.
+    _keep_in_fp32_modules = [f"{at}{part}" for at in ("", "model.") for part in ("selector", "multi_modal_projector")]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True

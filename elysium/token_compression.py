@@ -39,20 +39,36 @@ def initially_kept(num_patches: int, num_kept: int) -> torch.Tensor:
     return steps * stride if stride > 1 else steps * num_patches // num_kept
 
 
-def linear_float32(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """Applies a linear layer in float32, whatever dtype its weights have.
+class ScoreLinear(nn.Module):
+    """A linear layer that computes in float32, whatever dtype its weights have.
+
+    No `nn.Linear` on purpose: those are what quantisation, adapters for "all-linear" and serving engines replace, and
+    the ranking would then be done in fewer bits.
 
     Args:
-        layer: layer of `in` inputs and `out` outputs.
-        inputs: features of shape `(..., in)`.
-
-    Returns:
-        float32 values of shape `(..., out)`.
+        in_features: width of the inputs.
+        out_features: width of the outputs.
+        std: standard deviation of the initial weights.
+        bias: whether there is a bias.
     """
-    if layer.weight.dtype == torch.float32:
-        return layer(inputs.float())  # through the module, so that adapters and hooks on it take part
-    bias = None if layer.bias is None else layer.bias.float()
-    return functional.linear(inputs.float(), layer.weight.float(), bias)
+
+    def __init__(self, in_features: int, out_features: int, std: float, bias: bool = True) -> None:
+        super().__init__()
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+
+    @torch.no_grad()
+    def init_own_weights(self) -> None:
+        """Draws the weights as the library does for `nn.Linear`; the bias is 0."""
+        init.normal_(self.weight, mean=0.0, std=self.std)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps `(..., in)` of any float type to float32 `(..., out)`."""
+        bias = None if self.bias is None else self.bias.float()
+        return functional.linear(inputs.float(), self.weight.float(), bias)
 
 
 class TSelector(nn.Module):
@@ -73,15 +89,16 @@ class TSelector(nn.Module):
         self.gradient = config.selector_gradient
         self.output_size = width = config.vision_config.hidden_size
         self.positional = config.selector_scorer == "positional"
+        std = getattr(config.text_config, "initializer_range", 0.02)
         if self.positional:
-            self.pre_proj = nn.Linear(width, 1)
+            self.pre_proj = ScoreLinear(width, 1, std)
             self.trans_weight = nn.Parameter(torch.empty(config.num_patches, config.num_patches))
             self.trans_bias = nn.Parameter(torch.empty(config.num_patches))
         else:
             hidden = config.selector_hidden_size or max(width // 2, 1)
-            self.score_in = nn.Linear(width, hidden)
+            self.score_in = ScoreLinear(width, hidden, std)
             # Softmax ignores a constant added to every score, so a bias here would never be trained.
-            self.score_out = nn.Linear(hidden, 1, bias=False)
+            self.score_out = ScoreLinear(hidden, 1, std, bias=False)
 
     @torch.no_grad()
     def init_own_weights(self) -> None:
@@ -103,9 +120,9 @@ class TSelector(nn.Module):
         """
         with maybe_autocast(device_type=features.device.type, enabled=False):
             if self.positional:
-                row = linear_float32(self.pre_proj, features).squeeze(-1)  # (F, N)
+                row = self.pre_proj(features).squeeze(-1)  # (F, N)
                 return torch.addmm(self.trans_bias.float(), row, self.trans_weight.float())
-            return linear_float32(self.score_out, functional.gelu(linear_float32(self.score_in, features))).squeeze(-1)
+            return self.score_out(functional.gelu(self.score_in(features))).squeeze(-1)
 
     def forward(self, features: torch.Tensor) -> CompressorOutput:
         """Selects tokens.
@@ -191,7 +208,7 @@ class CrossAttentionCompressor(nn.Module):
             Tokens of shape `(F, K, C)` and None.
         """
         frames = features.shape[0]
-        features = self.norm(features)
+        features = self.norm(features.to(self.queries.dtype))  # the compressor stays in float32 in a float16 model
         queries = self.q_proj(self.queries).unsqueeze(0).expand(frames, -1, -1)
         query, key, value = (
             states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (F, heads, K or N, C / heads)

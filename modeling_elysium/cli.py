@@ -181,7 +181,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     common = parser.add_argument_group("model")
     common.add_argument("--model", default=DEFAULT_MODEL, metavar="DIR", help="checkpoint folder or Hub id (elysium)")
     common.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... (default: the GPU if there is one)"
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ..., or auto to spread (default: the GPU if any)"
     )
     common.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default), float32, bfloat16, float16")
     common.add_argument("--batch-size", type=int, metavar="N", help="prompts per forward pass (default: 16)")
@@ -312,17 +312,21 @@ def _pipeline(args: argparse.Namespace, processor: Any) -> Any:
     if args.dtype not in allowed:
         raise ValueError(f"--dtype {args.dtype!r} is unknown; use one of {', '.join(allowed)}.")
     _check_device(args.device)
-    model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=args.dtype).eval()
-    return VideoTrackingPipeline(model=model, processor=processor, task="video-tracking", device=args.device)
+    spread = args.device == "auto"
+    model = AutoModelForImageTextToText.from_pretrained(
+        args.model, dtype=args.dtype, device_map="auto" if spread else None
+    ).eval()
+    device = None if spread else args.device
+    return VideoTrackingPipeline(model=model, processor=processor, task="video-tracking", device=device)
 
 
 def _check_device(name: str | None) -> None:
     import torch
 
     try:
-        kind = None if name is None else torch.device(name).type
+        kind = None if name in (None, "auto") else torch.device(name).type
     except RuntimeError:
-        raise ValueError(f"--device {name!r} is not a device; use cpu, cuda, cuda:1, mps ...") from None
+        raise ValueError(f"--device {name!r} is not a device; use cpu, cuda, cuda:1, mps ... or auto.") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {name!r}: torch sees no CUDA device here; leave --device out or pass cpu.")
 
