@@ -29,10 +29,13 @@ CORE = [
 ]
 DATA = ["opencv-python-headless>=4.8", "pyarrow>=15.0", "datasets>=4.0", "pyyaml>=6.0"]
 TRAIN = ["trl>=1.16,<2", "accelerate>=1.1", "tqdm>=4.66", *DATA]
+CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
+LORA = ["peft>=0.18"]
+QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.0"]
 SPACE = ["gradio>=5.0"]
-TOOLS = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "sentencepiece>=0.2"]
+TOOLS = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "parameterized>=0.9"]
 
 setup(
     name="elysium",
@@ -50,8 +53,11 @@ setup(
         "data": DATA,
         "eval": EVAL,
         "space": SPACE,
-        "dev": TRAIN + EVAL + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + TOOLS,
+        "convert": CONVERT,
+        "lora": LORA,
+        "quantize": QUANTIZE,
+        "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=modeling_elysium.cli:main"]},
     classifiers=[

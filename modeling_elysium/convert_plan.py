@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         advice = "pass --llm with one"
-        if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
-            advice = "reading tokenizer.model needs `pip install sentencepiece protobuf`"
+        lacking = _lacking_for_sentencepiece()
+        if lacking and (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
+            reason, extra = "it has tokenizer.model and no tokenizer.json", '`pip install -e ".[convert]"`'
+            advice = f"reading that needs {' and '.join(lacking)}: {extra} in a clone, or install them by name"
         raise ValueError(f"{folder} holds no tokenizer that can be read ({reason}); {advice}.") from None
     # The plain class keeps tokenizer.json as it is; Llama's own class would rebuild it when it is read again.
     plain = PreTrainedTokenizerFast(
@@ -194,6 +197,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     )
     plain.add_tokens([IMAGE_TOKEN], special_tokens=True)
     return plain
+
+
+def _lacking_for_sentencepiece() -> list[str]:
+    """The packages of the extra `convert` that are not installed."""
+    modules = {"protobuf": ("google", "google.protobuf"), "sentencepiece": ("sentencepiece",)}  # parents first
+    return [name for name, wanted in modules.items() if not all(map(find_spec, wanted))]
 
 
 def _check_released(fields: dict[str, Any], reader: CheckpointReader) -> None:
