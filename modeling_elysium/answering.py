@@ -1,7 +1,7 @@
 """Clip prompts in, texts and token probabilities out: the one place where tracking meets `generate`.
 
-`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. A faster decoder only has
-to be a callable with the same shapes (`list[ClipRequest]` -> `list[ClipAnswer]`); this one stays its slow twin.
+`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. `decoding.DraftedAnswerer`
+gives the same answers (`list[ClipRequest]` -> `list[ClipAnswer]`) faster; this one stays its slow twin.
 Frames are encoded once, however many objects and questions are asked about them, and a frame that two clips share
 keeps its features (`VideoFrame.features`).
 """
@@ -9,6 +9,7 @@ keeps its features (`VideoFrame.features`).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .grammar import AnswerFormat, AnswerFormats, GrammarProcessor
+from .stats import Stats
 
 
 @dataclass(eq=False)
@@ -27,6 +31,7 @@ class VideoFrame:
         index: frame index in the video, from 0.
         timestamp: seconds from the start, None when the source does not know.
         image: uint8 RGB array of shape (H, W, 3).
+        pixels: (3, S, S) tensor if the frame was resized ahead of time, until the vision tower has seen it.
         features: (K, D) tensor once the vision tower has seen the frame.
         kept_indices: (K,) patches that the tokens came from, where the compressor keeps patches.
     """
@@ -34,6 +39,7 @@ class VideoFrame:
     index: int
     timestamp: float | None
     image: np.ndarray
+    pixels: torch.Tensor | None = None
     features: torch.Tensor | None = None
     kept_indices: torch.Tensor | None = None
 
@@ -47,12 +53,15 @@ class ClipRequest:
         frames: the F frames, in the order of the image parts; requests about one clip share the objects.
         expects_boxes: the answer is a box per frame, which bounds its length.
         max_new_tokens: length bound; None plans it from the number of frames.
+        known_boxes: (row, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest first; row 0
+            is the first frame, earlier ones are negative. Hints for drafts: answers do not depend on them.
     """
 
     messages: list[dict[str, Any]]
     frames: list[VideoFrame]
     expects_boxes: bool = True
     max_new_tokens: int | None = None
+    known_boxes: tuple[tuple[int, Any], ...] = ()
 
 
 @dataclass
@@ -93,14 +102,33 @@ class ClipAnswerer:
         processor: an `ElysiumProcessor`.
         batch_size: prompts per `generate` call.
         max_images: frames per pass of the vision tower.
+        constrained: tracking answers follow the processor's format: tokens that break it are not chosen, so an answer
+            always parses and has every frame. Other answers stay free.
+        stats: where to count; None counts for nobody.
+
+    Attributes:
+        stops: token ids that end an answer.
     """
 
-    def __init__(self, model: Any, processor: Any, batch_size: int = 16, max_images: int = 64) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        batch_size: int = 16,
+        max_images: int = 64,
+        constrained: bool = False,
+        stats: Stats | None = None,
+    ) -> None:
         for name, value in (("batch_size", batch_size), ("max_images", max_images)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
         self.model, self.processor = model, processor
         self.batch_size, self.max_images = batch_size, max_images
+        self.constrained = constrained
+        self.stats = stats if stats is not None else Stats()
+        self.stops = _stop_ids(model.generation_config, processor.tokenizer)
+        self._formats = AnswerFormats(processor, self.stops)
+        self._warned = False
         self._budgets: dict[int, int] = {}
 
     @torch.inference_mode()
@@ -132,6 +160,8 @@ class ClipAnswerer:
         """Tokens the answer may take: what the clip's boxes need at most, and a quarter more for a loose tongue."""
         if request.max_new_tokens is not None:
             return request.max_new_tokens
+        if self.constrained and (layout := self.format_of(request)) is not None:
+            return layout.most_tokens
         count = len(request.frames)
         if count not in self._budgets:
             box = self.processor.format_box((0.88, 0.88, 0.89, 0.89))
@@ -140,17 +170,30 @@ class ClipAnswerer:
             self._budgets[count] = tokens + tokens // 4 + 8
         return self._budgets[count]
 
+    def format_of(self, request: ClipRequest) -> AnswerFormat | None:
+        """How a tracking answer to the request is written; None for other answers."""
+        layout = self._formats.of(len(request.frames)) if request.expects_boxes else None
+        if self.constrained and request.expects_boxes and layout is None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "this tokenizer joins the numbers of a box with what surrounds them, so answers cannot be held to the "
+                "format and stay free; pass constrained=False.",
+                stacklevel=2,
+            )
+        return layout
+
     def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
         """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
         fresh = list({id(frame): frame for frame in frames if frame.features is None}.values())
-        for first in range(0, len(fresh), self.max_images):
-            chunk = fresh[first : first + self.max_images]
-            batch = self.processor.image_processor([frame.image for frame in chunk], return_tensors="pt")
-            pixels = batch["pixel_values"].to(self.model.device, self.model.dtype)
-            encoded = self.model.base_model.get_image_features(pixel_values=pixels)
-            kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
-            for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
-                frame.features, frame.kept_indices = tokens, indices
+        with self.stats.timed("vision"):
+            for first in range(0, len(fresh), self.max_images):
+                chunk = fresh[first : first + self.max_images]
+                resize([frame for frame in chunk if frame.pixels is None], self.processor)
+                pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
+                encoded = self.model.base_model.get_image_features(pixel_values=pixels)
+                kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
+                for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
+                    frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
 
     # ----------------------------------------------------------------------------------------------------------
     def _render(self, request: ClipRequest) -> str:
@@ -188,24 +231,46 @@ class ClipAnswerer:
             expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         ).to(device)
         frames = [frame for request in requests for frame in request.frames]
-        recorder = _GreedyLogprobs()
-        generated = self.model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            mm_encoder_outputs={"image": _joined(frames)},
-            logits_processor=LogitsProcessorList([recorder]),
-            max_new_tokens=max(self.budget(request) for request in requests),
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        new_tokens = generated[:, inputs["input_ids"].shape[1] :].tolist()
+        prompt_length = inputs["input_ids"].shape[1]
+        recorder: GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
+        if self.constrained:
+            recorder = GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
+        limits = [self.budget(request) for request in requests]
+        with self.stats.timed("llm"):  # the prompts' pass included: it is inside `generate`
+            generated = self.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                mm_encoder_outputs={"image": joined_features(frames)},
+                logits_processor=LogitsProcessorList([recorder]),
+                max_new_tokens=max(limits),
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        new_tokens = generated[:, prompt_length:].tolist()
         logprobs = recorder.stacked().tolist()
-        stops = _stop_ids(self.model.generation_config, tokenizer)
+        self._count(new_tokens, limits)
         return [
-            _answer(ids, row_logprobs, stops, self.budget(request), tokenizer)
-            for ids, row_logprobs, request in zip(new_tokens, logprobs, requests, strict=True)
+            finish_answer(ids, row_logprobs, self.stops, limit, tokenizer)
+            for ids, row_logprobs, limit in zip(new_tokens, logprobs, limits, strict=True)
         ]
+
+    def _count(self, new_tokens: list[list[int]], limits: list[int]) -> None:
+        """Note what rows took: each a pass per token, the one that ends it included."""
+        self.stats.forwards += max(map(len, new_tokens))
+        self.stats.answers += len(new_tokens)
+        for ids, limit in zip(new_tokens, limits, strict=True):
+            end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
+            self.stats.tokens += min(end, limit)
+            self.stats.row_forwards += min(end, limit)
+
+
+def resize(frames: list[VideoFrame], processor: Any) -> None:
+    """Give frames their `pixels`, as the processor prepares them for the vision tower."""
+    if frames:
+        batch = processor.image_processor([frame.image for frame in frames], return_tensors="pt")
+        for frame, pixels in zip(frames, batch["pixel_values"], strict=True):
+            frame.pixels = pixels
 
 
 @dataclass
@@ -215,7 +280,8 @@ class _Features(BaseModelOutputWithPooling):
     kept_indices: torch.Tensor | None = None  # (F, K)
 
 
-def _joined(frames: list[VideoFrame]) -> _Features:
+def joined_features(frames: list[VideoFrame]) -> _Features:
+    """Features of frames, in order, in the form that `get_image_features` gives them."""
     kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
     return _Features(pooler_output=[frame.features for frame in frames], kept_indices=kept)
 
@@ -240,7 +306,7 @@ class _GreedyLogprobs(LogitsProcessor):
         return torch.stack(self.steps, dim=1).cpu()
 
 
-def _answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:
+def finish_answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:
     """Cut one row at its end (or at its own budget, so that a batch gives what single rows give) and decode it."""
     end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
     kept = ids[: min(end, limit)]

@@ -67,7 +67,11 @@ def question_of(request: ClipRequest) -> str:
 
 def fitting_model(processor=PROCESSOR, context: int = 4096, **overrides):
     """A tiny random model that goes with the tiny processor; it says nonsense."""
-    text_config = {"vocab_size": processor.image_token_id + 1, "max_position_embeddings": context}
+    text_config = {
+        "vocab_size": processor.image_token_id + 1,
+        "max_position_embeddings": context,
+        **overrides.pop("text_config", {}),
+    }
     return tiny_model(
         image_token_id=processor.image_token_id,
         num_image_tokens=processor.num_image_tokens,

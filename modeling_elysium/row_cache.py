@@ -1,0 +1,145 @@
+"""A key-value cache whose rows have lengths of their own.
+
+Rows of a batch accept different numbers of drafted tokens. A cache of one common length would have to leave holes
+where a row rejected tokens, or to move memory to close them; the library's own also copies itself to grow by a token.
+Here every row writes behind its own end into a buffer that is there already, and what it rejects is written over by
+the next pass: nothing is moved, nothing is masked for good, and a row can leave or join while others go on. The price
+is a mask of shape (B, 1, T, length), which `sdpa` and `eager` attention take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+_STEP = 64  # buffers grow by so many positions
+
+
+class RowCache(Cache):
+    """Keys and values of rows that come and go.
+
+    Args:
+        num_layers: layers of the language model.
+
+    Attributes:
+        lengths: tokens that each row in use holds.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        super().__init__(layers=[_RowLayer(self) for _ in range(num_layers)])
+        self.slots = self.capacity = 0
+        self.lengths: list[int] = []
+        self.rows: torch.Tensor | None = None  # (B, 1) and (B, T) of the pass under way: where it writes
+        self.columns: torch.Tensor | None = None
+        self.width = 0  # positions that the pass under way may look at
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Make room for `slots` rows of `capacity` positions; what is there stays."""
+        if slots > self.slots or capacity > self.capacity:
+            self.slots = max(slots, self.slots)
+            self.capacity = max(-(-capacity // _STEP) * _STEP, self.capacity)
+            for layer in self.layers:
+                layer.grow()
+
+    def add(self, source: Cache, source_row: int, positions: torch.Tensor) -> int:
+        """Take a row over from a cache of the library.
+
+        Args:
+            source: its layers hold keys and values (B, heads, T, width).
+            source_row: the row of it.
+            positions: (n,) indices in [0, T), the tokens to take, in order.
+
+        Returns:
+            The slot of the new row.
+        """
+        slot = len(self.lengths)
+        for mine, theirs in zip(self.layers, source.layers, strict=True):
+            mine.take(slot, theirs.keys[source_row], theirs.values[source_row], positions)
+        self.lengths.append(len(positions))
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Free a slot; the last row moves into it."""
+        last = len(self.lengths) - 1
+        if slot != last:
+            for layer in self.layers:
+                layer.move(last, slot, self.lengths[last])
+            self.lengths[slot] = self.lengths[last]
+        self.lengths.pop()
+
+    def begin(self, num_tokens: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Prepare a pass that writes `num_tokens` behind every row.
+
+        Returns:
+            Additive mask (B, 1, T, length): each token sees its row up to itself.
+        """
+        starts = torch.tensor(self.lengths, device=device)[:, None]
+        self.rows = torch.arange(len(self.lengths), device=device)[:, None]
+        self.columns = starts + torch.arange(num_tokens, device=device)
+        self.width = max(self.lengths) + num_tokens
+        self.reserve(self.slots, self.width)
+        hidden = torch.arange(self.width, device=device) > self.columns[:, None, :, None]
+        return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+class _RowLayer(CacheLayerMixin):
+    """One layer's buffers, (slots, heads, capacity, width), zero where nothing was written yet."""
+
+    is_sliding = False  # asked by the library for every layer of a cache
+
+    def __init__(self, cache: RowCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Make buffers for states (..., heads, T, width); zeros, because a masked NaN would still be a NaN."""
+        for name, states in (("keys", key_states), ("values", value_states)):
+            heads, width = states.shape[-3], states.shape[-1]
+            setattr(self, name, states.new_zeros(self._cache.slots, heads, self._cache.capacity, width))
+        self.is_initialized = True
+
+    def grow(self) -> None:
+        """Follow the cache's capacity."""
+        if self.is_initialized:
+            old_keys, old_values = self.keys, self.values
+            self.lazy_initialization(old_keys, old_values)
+            self.keys[: len(old_keys), :, : old_keys.shape[2]] = old_keys
+            self.values[: len(old_values), :, : old_values.shape[2]] = old_values
+
+    def take(self, slot: int, keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor) -> None:
+        """Copy tokens of one row, (heads, T, width), to the start of a slot."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        positions = positions.to(keys.device)
+        self.keys[slot, :, : len(positions)] = keys.index_select(1, positions)
+        self.values[slot, :, : len(positions)] = values.index_select(1, positions)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first tokens of a slot to another."""
+        self.keys[target, :, :length] = self.keys[source, :, :length]
+        self.values[target, :, :length] = self.values[source, :, :length]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write states (B, heads, T, width) behind each row; return all that the pass may look at."""
+        cache = self._cache
+        rows, columns = cache.rows.to(key_states.device), cache.columns.to(key_states.device)
+        self.keys[rows, :, columns] = key_states.transpose(1, 2)
+        self.values[rows, :, columns] = value_states.transpose(1, 2)
+        count = len(cache.lengths)
+        return self.keys[:count, :, : cache.width], self.values[:count, :, : cache.width]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of what `update` returns."""
+        return self._cache.width, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens of the longest row."""
+        return max(self._cache.lengths, default=0)
+
+    def get_max_length(self) -> int:
+        """Without bound."""
+        return -1
