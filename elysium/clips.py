@@ -18,6 +18,7 @@ from .answering import VideoFrame
 
 GAP_POLICIES = ("hold", "previous_velocity", "none")
 RSOT_CONTINUATIONS = ("box", "expression")
+DECODINGS = ("drafted", "plain")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How a session cuts and continues.
+    """How a session cuts and continues, and how its answers are decoded.
 
     Attributes:
         clip_len: frames per clip of a long video.
@@ -96,6 +97,10 @@ class TrackingOptions:
         rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
             `"expression"`: it is grounded anew in every clip (the authors' released behaviour).
         prompt: a template with `{box}` or `{expression}` instead of the built-in wording.
+        decoding: `"drafted"`: several tokens per pass of the model; `"plain"`: one, by the library's `generate`. Both
+            give the same answers.
+        constrained: answers follow the box format, so every frame gets a box; False leaves the model its own words,
+            and frames without a box to `gap_policy`.
 
     Raises:
         ValueError: a value that is not allowed.
@@ -107,11 +112,15 @@ class TrackingOptions:
     gap_policy: str = "hold"
     rsot_continuation: str = "box"
     prompt: str | None = None
+    decoding: str = "drafted"
+    constrained: bool = True
 
     def __post_init__(self) -> None:
         _check_clip_options(self.clip_len, self.overlap, self.single_pass_up_to)
         check_choice("gap_policy", self.gap_policy, GAP_POLICIES)
         check_choice("rsot_continuation", self.rsot_continuation, RSOT_CONTINUATIONS)
+        check_choice("decoding", self.decoding, DECODINGS)
+        check_switch("constrained", self.constrained)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -206,6 +215,12 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of the allowed ones."""
     if value not in allowed:
         raise ValueError(f"`{name}`={value!r} is unknown; use one of {', '.join(map(repr, allowed))}.")
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}`={value!r} is unknown; use True or False.")
 
 
 def _check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> None:

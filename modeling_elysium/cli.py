@@ -133,6 +133,16 @@ def _add_track(commands: Any) -> None:
     how.add_argument(
         "--single-pass-up-to", type=int, metavar="N", help="videos up to N frames go in one piece (default: 32)"
     )
+    how.add_argument(
+        "--decoding", metavar="NAME", help="drafted (default): several tokens per pass; plain: one; same answers"
+    )
+    how.add_argument(
+        "--constrained",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="hold answers to the box format, every frame gets a box (default), or leave the model its own words",
+    )
+    how.add_argument("--stats", action="store_true", help="say what the run cost (stderr, and in --json)")
     _add_common(track)
 
 
@@ -201,6 +211,7 @@ def _track(args: argparse.Namespace) -> int:
     source, processor = _open(args)
     queries = make_queries(source, processor, subjects, args.direction)
     names = ("clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "prompt")
+    names += ("decoding", "constrained")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     pipe = _pipeline(args, processor)
     frames = pipe(
@@ -219,7 +230,7 @@ def _track(args: argparse.Namespace) -> int:
         None if source.num_frames is None else _frames_to_track(source.num_frames, args.start_frame, args.direction)
     )
     results = sorted(progress(frames, total, args.quiet), key=lambda item: item["frame"])
-    report.write(args, source, queries, results, watch.seconds())
+    report.write(args, source, queries, results, watch.seconds(), pipe.stats if args.stats else None)
     return 0
 
 

@@ -78,12 +78,21 @@ class Report:
         return cls(video=optional[0], json=args.json, csv=optional[1], sheet=optional[2])
 
     def write(
-        self, args: argparse.Namespace, source: Any, queries: list[Any], results: list[dict[str, Any]], seconds: float
+        self,
+        args: argparse.Namespace,
+        source: Any,
+        queries: list[Any],
+        results: list[dict[str, Any]],
+        seconds: float,
+        stats: dict[str, Any] | None = None,
     ) -> None:
-        """Write every file that was asked for, then the table."""
+        """Write every file that was asked for, then the table; `stats` of the run go to stderr and into the JSON."""
         written = []
+        if stats is not None:
+            print_stats(stats)
         if self.json is not None:
-            write_json(self.json, document(args.video, source, queries, results))
+            content = document(args.video, source, queries, results)
+            write_json(self.json, content if stats is None else {**content, "stats": stats})
             written += [self.json] if self.json != "-" else []
         if self.csv is not None:
             write_csv(self.csv, results)
@@ -158,6 +167,13 @@ def write_sheet(path: Path, source: Any, results: list[dict[str, Any]], title: s
     shown = [results[place] for place in _spread(len(results), SHEET_FRAMES)]
     frames = source.read([result["frame"] for result in shown])
     contact_sheet(frames, shown[: len(frames)], title=title).save(path)
+
+
+def print_stats(stats: dict[str, Any]) -> None:
+    """Print what a run cost to stderr, one line per number; stdout stays the result's."""
+    width = max(map(len, stats))
+    for name, value in stats.items():
+        print(f"{name:<{width}}  {'-' if value is None else value}", file=sys.stderr)
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

@@ -17,11 +17,14 @@ from typing import Any
 
 from transformers import Pipeline
 
-from .answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame
+from .answering import ClipAnswerer, ClipRequest, VideoFrame
 from .clips import TrackingOptions
+from .decoding import DraftedAnswerer
 from .queries import Subjects, is_batch, is_local_file, make_queries, per_video
 from .sampling import evenly_spaced_frames, frames_from
-from .tracking import ObjectQuery, TrackingSession, build_request, track_videos
+from .scheduling import track_videos
+from .stats import Stats
+from .tracking import ObjectQuery, TrackingSession, build_request
 
 TASKS = ("track", "describe")
 
@@ -38,6 +41,12 @@ class VideoTrackingPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
+    _stats: Stats | None = None
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the last call cost (so far, while a stream is read): counts and seconds, see `Stats.as_dict`."""
+        return (self._stats or Stats()).as_dict()
 
     def _sanitize_parameters(
         self,
@@ -47,6 +56,8 @@ class VideoTrackingPipeline(Pipeline):
         gap_policy: str | None = None,
         rsot_continuation: str | None = None,
         prompt: str | None = None,
+        decoding: str | None = None,
+        constrained: bool | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Options of a session, given at construction or per call; the ones left out keep their default."""
         given = {
@@ -56,6 +67,8 @@ class VideoTrackingPipeline(Pipeline):
             "gap_policy": gap_policy,
             "rsot_continuation": rsot_continuation,
             "prompt": prompt,
+            "decoding": decoding,
+            "constrained": constrained,
         }
         options = {name: value for name, value in given.items() if value is not None}
         TrackingOptions(**options)  # a wrong value is an error here, not at the first clip
@@ -91,12 +104,12 @@ class VideoTrackingPipeline(Pipeline):
             direction: `"forward"`, `"backward"` or `"both"` from the start frame.
             task: `"track"`, or `"describe"` (Video-REG) for a text per box.
             stream: return an iterator that yields each frame as soon as it is decided.
-            batch_size: clip prompts per `generate` call (16 unless set at construction).
+            batch_size: clip prompts that the model reads together (16 unless set at construction).
             num_frames: frames shown for `task="describe"`, from the start frame on.
             frame_interval: distance between them.
             max_new_tokens: length of a description.
             **options: the fields of `TrackingOptions`: `clip_len`, `overlap`, `single_pass_up_to`, `gap_policy`,
-                `rsot_continuation`, `prompt`. Anything else is a TypeError.
+                `rsot_continuation`, `prompt`, `decoding`, `constrained`. Anything else is a TypeError.
 
         Returns:
             Per video the list of tracked frames `{"frame", "timestamp", "objects": [{"id", "label", "score", "box":
@@ -115,7 +128,7 @@ class VideoTrackingPipeline(Pipeline):
         preprocess_params = {**self._preprocess_params, **self._sanitize_parameters(**options)[0]}
         subjects = Subjects(box, expression, start_frame, labels)
         inputs = {"videos": videos, "subjects": subjects, "direction": direction}
-        inputs["answerer"] = self._answerer(batch_size)
+        inputs["answerer"] = self._answerer(batch_size, preprocess_params)
         if task == "describe":
             inputs["shown"] = (num_frames, frame_interval, max_new_tokens)
             return self._describe(inputs, preprocess_params.get("prompt"))
@@ -132,7 +145,7 @@ class VideoTrackingPipeline(Pipeline):
         settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
         for video, source, queries in self._open(inputs):
-            session = TrackingSession(source, self.processor, queries, settings)
+            session = TrackingSession(source, self.processor, queries, settings, read_ahead=True)
             longest = [None] * session.longest_clip
             answerer.check_fits(
                 [build_request(self.processor, query, query.box, longest, settings) for query in queries]
@@ -163,12 +176,8 @@ class VideoTrackingPipeline(Pipeline):
         """(position of the video, frame) as the frames are decided."""
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor) for plan in plans)
-
-        def answer(requests: list[ClipRequest]) -> list[ClipAnswer]:
-            with self.device_placement():  # around the model only: between frames the device is the consumer's
-                return answerer(requests)
-
-        for position, result in track_videos(sessions, answer, answerer.batch_size):
+        # The device is set around the model only: between frames it is the consumer's.
+        for position, result in track_videos(sessions, answerer, answerer.batch_size, self.device_placement):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------
@@ -191,7 +200,7 @@ class VideoTrackingPipeline(Pipeline):
             num_frames: frames shown.
             max_new_tokens: length of an answer.
             prompt: a template with `{question}`.
-            batch_size: prompts per `generate` call.
+            batch_size: prompts that the model reads together.
 
         Returns:
             The answer; a list of answers for a list of questions; a list of either for a list of videos.
@@ -202,7 +211,7 @@ class VideoTrackingPipeline(Pipeline):
         questions = [question] if isinstance(question, str) else list(question)
         if not questions:
             raise ValueError("`question` is an empty list; pass at least one question.")
-        answerer = self._answerer(batch_size)
+        answerer = self._answerer(batch_size, self._preprocess_params)
         batch, requests = is_batch(videos), []
         for video in videos if batch else [videos]:
             frames = evenly_spaced_frames(self.processor.open_video(video), num_frames)
@@ -247,9 +256,14 @@ class VideoTrackingPipeline(Pipeline):
             source = self.processor.open_video(video)
             yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
 
-    def _answerer(self, batch_size: int | None) -> ClipAnswerer:
+    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
+        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         rows = batch_size if batch_size is not None else self._batch_size
-        return ClipAnswerer(self.model, self.processor, **({} if rows is None else {"batch_size": rows}))
+        sizes = {} if rows is None else {"batch_size": rows}
+        kind = DraftedAnswerer if settings.decoding == "drafted" else ClipAnswerer
+        answerer = kind(self.model, self.processor, constrained=settings.constrained, stats=Stats(), **sizes)
+        self._stats = answerer.stats
+        return answerer
 
 
 @dataclass
@@ -266,7 +280,8 @@ class _Plan:
         """The session; given away, so that its frames and decoder can be freed once it is done."""
         session, self.session = self.session, None
         if session is None:
-            session = TrackingSession(processor.open_video(self.video), processor, self.queries, self.settings)
+            source = processor.open_video(self.video)
+            session = TrackingSession(source, processor, self.queries, self.settings, read_ahead=True)
         return session
 
 

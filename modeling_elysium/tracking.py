@@ -2,21 +2,22 @@
 
 The paper (section 4.3) answers a video of at most 32 frames in one piece and cuts a longer one into clips of 8 frames
 that share one frame; the last predicted box of a clip starts the next. `clip_schedule` is that rule as pure index
-maths, `TrackingSession` the state of one video, `track_videos` runs many sessions in lock-step so that one `generate`
-call serves the clips of all of them. Nothing here reads files or knows how a box is written: the processor does.
+maths, `TrackingSession` the state of one video. Nothing here reads files or knows how a box is written: the processor
+does; `scheduling.py` runs sessions.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from .answering import ClipAnswer, ClipRequest, VideoFrame
+from .answering import ClipAnswer, ClipRequest, VideoFrame, resize
 from .clips import ReadClip, TrackingOptions, bridge_gap, check_choice, check_start_frame, clip_schedule, read_clips
+from .read_ahead import ReadAhead
 
 DIRECTIONS = ("forward", "backward", "both")
 
@@ -89,7 +90,7 @@ class _Track:
     """What a session remembers of one object: constant size, whatever the length of the video."""
 
     query: ObjectQuery
-    seen: deque = field(default_factory=lambda: deque(maxlen=2))  # (step, box) the model gave, latest last
+    seen: deque = field(default_factory=lambda: deque(maxlen=5))  # (step, box) the model gave, latest last
     recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
 
     def start_box(self, step: int) -> np.ndarray | None:
@@ -97,6 +98,12 @@ class _Track:
         if step == 0 and self.query.box is not None:
             return np.asarray(self.query.box, dtype=np.float64)
         return self.recent.get(step, self.seen[-1][1] if self.seen else None)
+
+    def known_boxes(self, first_step: int) -> tuple[tuple[int, np.ndarray], ...]:
+        """(row, box) known before a clip is asked about: of frames before it, and its start box as row 0."""
+        before = [(step - first_step, box) for step, box in self.seen if step < first_step]
+        start = self.start_box(first_step)
+        return (*before, (0, start)) if start is not None else tuple(before)
 
     def decide(self, step: int, box: np.ndarray | None, policy: str) -> np.ndarray | None:
         """Note what the model said of a frame and return the box to report."""
@@ -126,6 +133,15 @@ class _Lane:
         self._clips = read_clips(source, self.start, backward, options)
         self._clip: ReadClip | None = None
 
+    def read_ahead(self, processor: Any) -> None:
+        """Let a thread read and resize one clip ahead."""
+        self._clips = ReadAhead(_resized(self._clips, processor))
+
+    def close(self) -> None:
+        """Stop reading."""
+        if isinstance(self._clips, ReadAhead):
+            self._clips.close()
+
     def covers(self, frame: int) -> bool:
         """Whether this lane reports `frame` at all."""
         step = self.step_of(frame)
@@ -141,12 +157,12 @@ class _Lane:
         if self._clip is None:
             self.finished = True
             return []
-        return [
-            build_request(
-                processor, track.query, track.start_box(self._clip.first_step), self._clip.frames, self.options
-            )
-            for track in self.tracks
-        ]
+        first, frames = self._clip.first_step, self._clip.frames
+        requests = []
+        for track in self.tracks:
+            request = build_request(processor, track.query, track.start_box(first), frames, self.options)
+            requests.append(replace(request, known_boxes=track.known_boxes(first)))
+        return requests
 
     def accept(self, answers: list[ClipAnswer], processor: Any) -> Iterator[tuple[VideoFrame, _Track, float, Any]]:
         """Decide the new frames of the clip from one answer per object: (frame, track, score, box or None)."""
@@ -164,6 +180,13 @@ class _Lane:
             first_shared = clip.first_step + len(clip.frames) - max(self.options.overlap, 1)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + len(clip.frames)
+
+
+def _resized(clips: Iterator[ReadClip], processor: Any) -> Iterator[ReadClip]:
+    """Clips whose new frames are ready for the vision tower."""
+    for clip in clips:
+        resize(clip.frames[clip.report_from :], processor)
+        yield clip
 
 
 def build_request(
@@ -208,13 +231,20 @@ class TrackingSession:
         processor: builds messages and reads boxes.
         objects: the objects; those with the same start frame and direction see the same clips and share features.
         options: see `TrackingOptions`.
+        read_ahead: read and resize the next clip in a thread while this one is answered; not for streams, which are
+            read when they are asked, and not where objects go apart in time. The thread ends with the session.
 
     Raises:
         ValueError: no object, a start frame outside the video, or backward tracking in a source of unknown length.
     """
 
     def __init__(
-        self, source: Any, processor: Any, objects: list[ObjectQuery], options: TrackingOptions | None = None
+        self,
+        source: Any,
+        processor: Any,
+        objects: list[ObjectQuery],
+        options: TrackingOptions | None = None,
+        read_ahead: bool = False,
     ) -> None:
         self.source, self.processor = source, processor
         self.options = options if options is not None else TrackingOptions()
@@ -228,7 +258,10 @@ class TrackingSession:
                     f"`direction`={query.direction!r} needs a video whose frames can be read again, and this one is a "
                     "stream; pass a file or a list of frames."
                 )
+        self.num_decided = 0  # (frame, object) pairs so far
         self._lanes = self._make_lanes()
+        if read_ahead and len(self._lanes) == 1 and source.num_frames is not None:
+            self._lanes[0].read_ahead(processor)
         self._asked: list[tuple[_Lane, int]] = []
         self._waiting: dict[int, FrameResult] = {}
         self._order = {query.id: place for place, query in enumerate(self.objects)}
@@ -285,6 +318,11 @@ class TrackingSession:
         self._asked = []
         return self.flush()
 
+    def close(self) -> None:
+        """Stop reading the video; only for a session that is given up before it is done."""
+        for lane in self._lanes:
+            lane.close()
+
     def flush(self) -> list[FrameResult]:
         """Frames that no unfinished lane can still add to."""
         ready = [
@@ -304,41 +342,7 @@ class TrackingSession:
     def _note(self, lane: _Lane, frame: VideoFrame, query: ObjectQuery, score: float, box: np.ndarray | None) -> None:
         if not lane.covers(frame.index):
             return
+        self.num_decided += 1
         result = self._waiting.setdefault(frame.index, FrameResult(frame.index, frame.timestamp, []))
         if box is not None:
             result.objects.append(ObjectResult(query.id, query.label, float(score), box))
-
-
-def track_videos(
-    sessions: Iterable[TrackingSession],
-    answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
-    batch_size: int = 16,
-) -> Iterator[tuple[int, FrameResult]]:
-    """Run sessions in lock-step: each round asks about the current clips of many videos and objects at once.
-
-    Args:
-        sessions: taken lazily, a new one as soon as the rows of the running ones leave room.
-        answer: turns clip requests into answers, e.g. a `ClipAnswerer`.
-        batch_size: objects in flight; a session with more objects than that runs alone.
-
-    Yields:
-        (position of the session, frame) as the frames are decided.
-    """
-    queue = enumerate(sessions)
-    running: dict[int, TrackingSession] = {}
-    upcoming = next(queue, None)
-    while running or upcoming is not None:
-        rows = sum(len(session.objects) for session in running.values())
-        while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= batch_size):
-            running[upcoming[0]] = upcoming[1]
-            rows += len(upcoming[1].objects)
-            upcoming = next(queue, None)
-        asked = {position: session.pending() for position, session in running.items()}
-        requests = [request for part in asked.values() for request in part]
-        answers = iter(answer(requests) if requests else [])
-        for position, part in asked.items():
-            session = running[position]
-            for result in session.accept([next(answers) for _ in part]):
-                yield position, result
-            if session.done:
-                del running[position]

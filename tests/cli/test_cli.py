@@ -38,6 +38,7 @@ def oracle(monkeypatch):
             return oracle(requests)
 
     monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
+    monkeypatch.setattr(pipeline_module, "DraftedAnswerer", Answerer)
     return oracle
 
 
@@ -110,6 +111,16 @@ def test_prompt_and_continuation_reach_the_model(capsys, clip, checkpoint, oracl
     first = "Find the swan now." if "prompt" in option else oracle.questions[0]
     assert oracle.questions[0] == first
     assert ("the swan" in oracle.questions[-1]) == ("continuation" in option)
+
+
+@pytest.mark.parametrize("switches", [[], ["--decoding=plain"], ["--no-constrained"]], ids=str)
+def test_decoding_switches_and_stats(capsys, clip, checkpoint, switches):
+    words = ["--box=3,4,16,12", "--clip-len=4", "--single-pass-up-to=0", "--stats", "--json=-", "--start-frame=34"]
+    out, err = run(capsys, "track", clip, *words, *switches, "--model", checkpoint)
+    document = json.loads(out)
+    assert len(document["frames"]) == 6 and document["stats"]["frames"] == 6
+    assert re.search(r"^forwards_per_frame +[0-9.]+$", err, flags=re.MULTILINE)
+    assert (document["stats"]["drafted"] == 0) == ("--decoding=plain" in switches)
 
 
 # --------------------------------------------------------------------------------------------------------------

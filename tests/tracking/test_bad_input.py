@@ -37,6 +37,7 @@ ARGUMENTS = [
     pytest.param({"expression": "a", "prompt": "{box}"}, ["`prompt`", "{expression}"], id="prompt-of-the-other-task"),
     pytest.param({"expression": "a", "direction": "both"}, ["`direction`", "needs `box`"], id="backward-expression"),
     pytest.param({"box": BOX, "direction": "up"}, ["`direction`='up'", "'forward'"], id="direction-unknown"),
+    pytest.param({"box": BOX, "decoding": "fast"}, ["`decoding`='fast'", "'plain'"], id="decoding-unknown"),
     pytest.param({"box": BOX, "gap_policy": "guess"}, ["`gap_policy`='guess'", "'hold'"], id="gap-policy-unknown"),
     pytest.param({"box": BOX, "overlap": 8}, ["`overlap`=8", "`clip_len`=8"], id="overlap-too-long"),
     pytest.param({"box": BOX, "batch_size": 0}, ["`batch_size`=0"], id="batch-size-zero"),

@@ -1,8 +1,13 @@
+import gc
 import json
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import weakref
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from transformers import pipeline
 
 import modeling_elysium.pipeline_video_tracking as pipeline_module
 from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
+from processing_elysium.frames import FrameList
 
 from .media import write_mp4
 from .oracle import PROCESSOR, Oracle, fitting_model, moving_box, video
@@ -37,6 +43,7 @@ def oracle(pipe, monkeypatch):
             return oracle(requests)
 
     monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
+    monkeypatch.setattr(pipeline_module, "DraftedAnswerer", Answerer)
     return oracle
 
 
@@ -105,6 +112,66 @@ def test_a_camera_is_tracked_while_it_runs(pipe, oracle):
     assert len(taken) <= 9
 
 
+@pytest.mark.parametrize("ends", ["read to the end", "closed", "forgotten", "failed"])
+def test_a_reader_that_stops_leaves_no_thread_and_no_open_file(pipe, oracle, tmp_path, ends):
+    path, descriptors = str(write_mp4(tmp_path / "v.mp4", 40)), Path("/proc/self/fd")
+    short = {"clip_len": 4, "single_pass_up_to": 0, "stream": True, "box": (3, 4, 16, 12)}
+    list(pipe(path, **short))  # what libraries open once stays open
+    threads, files = threading.active_count(), len(list(descriptors.iterdir())) if descriptors.exists() else 0
+    for _ in range(3):
+        stream = pipe(path, **short)
+        next(stream)
+        if ends == "failed":
+            with monkeypatched(oracle, "answer", None), pytest.raises(TypeError):
+                list(stream)
+        elif ends == "closed":
+            stream.close()
+        elif ends == "read to the end":
+            list(stream)
+        del stream
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= threads
+    assert not descriptors.exists() or len(list(descriptors.iterdir())) <= files
+
+
+@contextmanager
+def monkeypatched(target, name, value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, value)
+        yield
+
+
+def test_the_next_clip_is_read_while_this_one_is_answered_and_no_further(pipe, oracle, monkeypatch):
+    reads = []
+    read = FrameList.read
+
+    def watching(self, indices):
+        reads.append(list(indices))
+        return read(self, indices)
+
+    monkeypatch.setattr(FrameList, "read", watching)
+    stream = pipe(video(40), box=px(0), stream=True, clip_len=4, single_pass_up_to=0)
+    next(stream)
+    deadline = time.monotonic() + 20
+    while len(reads) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its place
+    assert len(list(stream)) == 39
+
+
+def test_an_error_of_the_video_reaches_the_caller(pipe, oracle, monkeypatch):
+    def failing(self, indices):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(FrameList, "read", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        pipe(video(40), box=px(0))
+
+
 def test_batch_of_videos(pipe, oracle):
     videos = [video(40), video(3), video(35)]
     results = pipe(videos, box=[px(0), [px(0), px(0, 1)], px(4)], start_frame=[0, 0, 4])
@@ -142,6 +209,8 @@ def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
         VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", overlap=9)
     with pytest.raises(TypeError):
         VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_length=4)
+    with pytest.raises(ValueError, match="`constrained`='no' is unknown; use True or False"):
+        pipe(video(3), box=px(0), constrained="no")
 
 
 def test_released_processor_brings_its_tracking_options(pipe, oracle, monkeypatch):
@@ -178,6 +247,43 @@ def test_ask(pipe, oracle):
 # --------------------------------------------------------------------------------------------------------------
 # the real thing at tiny size
 # --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("constrained", [True, False])
+def test_drafted_and_plain_decoding_give_the_same_tracks(pipe, constrained):
+    videos, short = [video(5, seed=1), video(6, seed=2)], {"clip_len": 4, "single_pass_up_to": 0}
+    short["constrained"] = constrained
+    subjects = {"box": [px(0), [px(1), px(2)]]}
+    fast = pipe(videos, **subjects, **short)
+    fast_stats = pipe.stats
+    slow = pipe(videos, **subjects, **short, decoding="plain")
+    assert [[strip_scores(r) for r in v] for v in fast] == [[strip_scores(r) for r in v] for v in slow]
+    scores = [[[item["score"] for r in v for item in r["objects"]] for v in both] for both in (fast, slow)]
+    for a, b in zip(*scores, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert fast_stats["forwards_per_frame"] <= pipe.stats["forwards_per_frame"]
+    if constrained:  # nonsense, but in every frame a box that the model wrote
+        assert all(score > 0 for score in scores[0][0] + scores[0][1])
+
+
+def strip_scores(result):
+    return {**result, "objects": [{k: v for k, v in item.items() if k != "score"} for item in result["objects"]]}
+
+
+def test_stats_of_the_last_call(pipe):
+    stream = pipe(video(5), box=[px(0), px(1)], stream=True, clip_len=3, single_pass_up_to=0)
+    next(stream)
+    begun = pipe.stats
+    list(stream)
+    stats = pipe.stats
+    assert (begun["answers"], stats["answers"], stats["frames"], stats["boxes"]) == (2, 4, 5, 10)
+    assert stats["forwards"] <= stats["tokens"] and stats["accepted"] <= stats["drafted"]
+    assert stats["forwards_per_frame"] > 0 and stats["peak_memory_mb"] > 0
+    for stage in ("decode", "vision", "prefill", "llm", "parse"):
+        assert stats[f"{stage}_s"] >= 0
+    json.dumps(stats, allow_nan=False)
+    pipe.ask(video(2), "What?", max_new_tokens=3)
+    assert (pipe.stats["answers"], pipe.stats["frames"], pipe.stats["forwards_per_frame"]) == (1, 0, None)
+
+
 def test_a_batch_gives_what_single_videos_give(pipe):
     videos, short = [video(5, seed=1), video(8, seed=2)], {"clip_len": 4, "single_pass_up_to": 0}
     together = pipe(videos, expression=["a swan", ["b", "c"]], **short)
@@ -210,7 +316,7 @@ def test_loads_from_a_folder(checkpoint):
 
 
 def test_the_folder_carries_the_code(checkpoint):
-    for name in ("pipeline_video_tracking", "tracking", "clips", "answering", "queries", "sampling"):
+    for name in ("pipeline_video_tracking", "tracking", "clips", "answering", "decoding", "queries", "sampling"):
         assert (checkpoint / f"{name}.py").is_file()
 
 

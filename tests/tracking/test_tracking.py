@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from modeling_elysium.answering import ClipAnswer
 from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.tracking import ObjectQuery, TrackingSession, track_videos
+from modeling_elysium.scheduling import track_videos
+from modeling_elysium.tracking import ObjectQuery, TrackingSession
 
 from .oracle import PROCESSOR, Oracle, boxes_of, moving_box, video
 

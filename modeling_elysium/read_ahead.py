@@ -1,0 +1,75 @@
+"""Reads the next clip while the model works on this one: a thread per video, a clip ahead, ends with its reader."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+_PATIENCE_S = 0.1  # how long a thread with a full queue takes to see that nobody reads any more
+
+
+class ReadAhead(Iterator):
+    """An iterator whose items are made in a thread, a bounded number of them ahead.
+
+    The thread starts with the first item that is asked for. It ends with its items, with `close()`, or when this
+    object is gone; it holds no reference to it. What `items` raises is raised here, where the item would have been.
+
+    Args:
+        items: what to run; only the thread touches it from the first item on.
+        ahead: items that may wait.
+    """
+
+    def __init__(self, items: Iterator[Any], ahead: int = 1) -> None:
+        self._items = items
+        self._waiting: queue.Queue = queue.Queue(maxsize=ahead)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._over = False
+        weakref.finalize(self, self._stopped.set)
+
+    def __next__(self) -> Any:
+        """The next item; waits for it."""
+        if self._over or self._stopped.is_set():
+            raise StopIteration
+        if self._thread is None:
+            work = (self._items, self._waiting, self._stopped)
+            self._thread = threading.Thread(target=_run, args=work, name="elysium-read-ahead", daemon=True)
+            self._items = None
+            self._thread.start()
+        kind, value = self._waiting.get()
+        if kind == "item":
+            return value
+        self._over = True
+        if kind == "error":
+            raise value
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the thread; what waits is dropped."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+def _run(items: Iterator[Any], waiting: queue.Queue, stopped: threading.Event) -> None:
+    """Fill the queue until the items end or nobody wants them."""
+    try:
+        for item in items:
+            if not _put(("item", item), waiting, stopped):
+                return
+        _put(("end", None), waiting, stopped)
+    except BaseException as error:  # whatever it is, the reader is to see it
+        _put(("error", error), waiting, stopped)
+
+
+def _put(entry: tuple[str, Any], waiting: queue.Queue, stopped: threading.Event) -> bool:
+    while not stopped.is_set():
+        try:
+            waiting.put(entry, timeout=_PATIENCE_S)
+        except queue.Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,109 @@
+"""Runs tracking sessions: many videos and objects through one model, each as soon as it can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from .answering import ClipAnswer, ClipRequest
+from .stats import Stats
+from .tracking import FrameResult, TrackingSession
+
+
+def track_videos(
+    sessions: Iterable[TrackingSession],
+    answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
+    batch_size: int = 16,
+    placed: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[tuple[int, FrameResult]]:
+    """Run many sessions side by side, so that the model sees the clips of many videos and objects together.
+
+    An answerer with `submit` and `advance` (`DraftedAnswerer`) is asked as soon as a session can ask: a finished row
+    makes room for the next clip of any video. Any other callable is asked in rounds, one clip of every session each.
+
+    Args:
+        sessions: taken lazily, a new one as soon as the rows of the running ones leave room.
+        answer: turns clip requests into answers; its `stats`, if it has any, are kept.
+        batch_size: objects in flight; a session with more objects than that runs alone.
+        placed: makes the context in which the model runs.
+
+    Yields:
+        (position of the session, frame) as the frames are decided.
+    """
+    stats = getattr(answer, "stats", None) or Stats()
+    queue = enumerate(sessions)
+    running: dict[int, _Asked] = {}
+    upcoming = next(queue, None)
+    try:
+        while running or upcoming is not None:
+            rows = sum(len(item.session.objects) for item in running.values())
+            while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= batch_size):
+                running[upcoming[0]] = _Asked(upcoming[1])
+                rows += len(upcoming[1].objects)
+                upcoming = next(queue, None)
+            for item in [item for item in running.values() if item.tickets is None]:
+                with stats.timed("decode"):
+                    requests = item.session.pending()
+                item.ask(requests, answer, placed)
+            _collect(running, answer, placed)
+            for position in [position for position, item in running.items() if item.complete]:
+                item = running[position]
+                results = item.accept(stats)
+                if item.session.done:
+                    del running[position]
+                yield from ((position, result) for result in results)
+    finally:  # a reader that stops early, or an error: no thread goes on reading
+        for item in running.values():
+            item.session.close()
+
+
+@dataclass
+class _Asked:
+    """A session with what it has asked: nothing yet where `tickets` is None."""
+
+    session: TrackingSession
+    tickets: list[Any] | None = None
+    requests: list[ClipRequest] = field(default_factory=list)
+    answers: dict[Any, ClipAnswer] = field(default_factory=dict)
+
+    def ask(self, requests: list[ClipRequest], answer: Any, placed: Callable) -> None:
+        """Pass the questions on, or keep them for the round."""
+        if hasattr(answer, "submit"):
+            with placed():
+                self.tickets = answer.submit(requests)
+        else:
+            self.tickets, self.requests = list(range(len(requests))), requests
+
+    @property
+    def complete(self) -> bool:
+        """Whether every question is answered."""
+        return self.tickets is not None and all(ticket in self.answers for ticket in self.tickets)
+
+    def accept(self, stats: Stats) -> list[FrameResult]:
+        """Give the session its answers, in order; it can ask again then."""
+        answers = [self.answers[ticket] for ticket in self.tickets]
+        self.tickets, self.requests, self.answers = None, [], {}
+        before = self.session.num_decided
+        with stats.timed("parse"):
+            results = self.session.accept(answers)
+        stats.frames += len(results)
+        stats.boxes += self.session.num_decided - before
+        return results
+
+
+def _collect(running: dict[int, _Asked], answer: Any, placed: Callable) -> None:
+    """Let the model work until there is an answer: one step of it, or a round over all questions."""
+    if all(not item.tickets for item in running.values()):
+        return
+    if hasattr(answer, "submit"):
+        with placed():
+            done = dict(answer.advance())
+        for item in running.values():
+            item.answers.update({ticket: done[ticket] for ticket in item.tickets if ticket in done})
+        return
+    with placed():
+        answers = iter(answer([request for item in running.values() for request in item.requests]))
+    for item in running.values():
+        item.answers = {ticket: next(answers) for ticket in item.tickets}
