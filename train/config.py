@@ -75,6 +75,7 @@ class StageConfig:
         interval: smallest and largest distance between frames in native frames.
         irregular: share of clips in which every distance is drawn anew; with equal distances a model can continue the
             boxes it has written without looking at the frames.
+        repeats: batches in a row that ask different questions about the same clips, which are rendered once.
         turns: most questions asked about one clip, each about another object.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
         steps, batch_size, learning_rate, warmup_steps: as usual.
@@ -93,6 +94,7 @@ class StageConfig:
     objects: tuple[int, int] = (2, 5)
     interval: tuple[int, int] = (1, 1)
     irregular: float = 0.0
+    repeats: int = 1
     turns: int = 4
     box_jitter: float = 0.0
     num_image_tokens: int | None = None

@@ -7,8 +7,9 @@ it would have seen.
 
 from __future__ import annotations
 
+import functools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -76,7 +77,7 @@ def _jittered(box: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
     return box if keep else moved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConversationSource:
     """Item number -> frames and messages of one stage.
 
@@ -92,23 +93,39 @@ class ConversationSource:
     split: str = "train"
     seed: int = 0
 
-    def num_frames(self, batch: int) -> int:
-        """Frames per clip of batch number `batch`."""
+    def batch_shape(self, group: int) -> tuple[int, int]:
+        """Frames and objects of every clip of a group: rows of one length need little padding."""
+        rng = np.random.default_rng([self.seed, self._offset, group, 1])
         low, high = self.stage.num_frames
-        return int(np.random.default_rng([self.seed, self._offset, batch, 1]).integers(low, high + 1))
+        num_frames = int(rng.integers(low, high + 1))
+        return num_frames, int(rng.integers(self.synthetic.min_objects, self.synthetic.max_objects + 1))
 
     def __getitem__(self, item: int) -> dict[str, Any]:
+        batch, row = divmod(item, self.stage.batch_size)
+        clip = _render(self, batch // self.stage.repeats, row)
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
-        num_frames = self.num_frames(item // self.stage.batch_size)
+        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
+
+    def clip(self, group: int, row: int) -> SyntheticClip:
+        """Clip `row` of the batches of `group`, a run of `stage.repeats` batches that show the same clips."""
+        item = group * self.stage.batch_size + row
+        rng = np.random.default_rng([self.seed, self._offset, item, 3])
+        num_frames, objects = self.batch_shape(group)
+        synthetic = replace(self.synthetic, min_objects=objects, max_objects=objects)
         index = (self._offset + item) % SPLITS[self.split][1]
         irregular = self.stage.irregular > 0 and rng.random() < self.stage.irregular
-        clip = make_clip(self.synthetic, self.split, index, num_frames, self.stage.interval, irregular)
-        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
+        return make_clip(synthetic, self.split, index, num_frames, self.stage.interval, irregular)
 
     @property
     def _offset(self) -> int:
         """Where in the split this stage begins: stages see different clips."""
         return zlib.crc32(self.stage.name.encode()) % 80_000_000
+
+
+# Rendering takes a third of a step's time on a CPU; a batch is asked about again before its clips are forgotten.
+@functools.lru_cache(maxsize=128)
+def _render(source: ConversationSource, group: int, row: int) -> SyntheticClip:
+    return source.clip(group, row)
 
 
 def stage_dataset(source: ConversationSource) -> datasets.Dataset:

@@ -1,7 +1,7 @@
 """Muon for the hidden matrices of a network and AdamW for everything else, as one optimizer.
 
-Small models trained from nothing learn two to three times faster per step with it (docs/LOG.md). Muon is PyTorch's own;
-its steps are scaled to the size of AdamW's, so both share one schedule.
+Small models trained from nothing learn two to three times faster per step with it (docs/LOG.md). Muon is PyTorch's
+own; its steps are scaled to the size of AdamW's, so both share one schedule.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,14 +20,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from dataset_scripts.synthetic import SyntheticConfig
-from modeling_elysium.modeling_elysium import ElysiumModel
-from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+from processing_elysium import ElysiumImageProcessor
 
 from .config import TowerConfig
 from .data import PATCH_LABELS, PatchSource
 from .optimizer import MuonAdamW, is_hidden_matrix
 
-__all__ = ["PatchHead", "align", "mirrored", "normalise", "pretrain_tower"]
+__all__ = ["PatchHead", "mirrored", "normalise", "pretrain_tower", "standardise_features"]
 
 BOXES = 4
 
@@ -128,9 +128,33 @@ def pretrain_tower(
                 folder / "state.pt",
                 {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
             )
+    frames = torch.from_numpy(np.stack([source[i][0] for i in range(min(64, len(source)))]))
+    standardise_features(tower, normalise(frames, image_processor))
     save_file({k: v.contiguous() for k, v in tower.state_dict().items()}, folder / "tower.safetensors")
     (folder / "state.pt").unlink(missing_ok=True)
     return average
+
+
+@torch.no_grad()
+def standardise_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> None:
+    """Scale and shift the patch features to standard deviation 1 and mean 0, by changing weights only.
+
+    Training leaves them large and mostly one common vector, which a projector learns from badly. Every layer reads the
+    sum of those before it through a norm, so the whole sum can be scaled without changing what the tower computes.
+
+    Args:
+        tower: a CLIP-type vision model without its final norm.
+        pixel_values: `(F, 3, H, W)` normalised frames to measure on.
+    """
+    features = tower(pixel_values).last_hidden_state[:, -tower.embeddings.num_patches :]
+    scale = 1 / (features - features.mean(dim=(0, 1))).std()
+    outputs = [tower.pre_layrnorm]
+    for layer in tower.encoder.layers:
+        outputs += [layer.self_attn.out_proj, layer.mlp.fc2]
+    for module in outputs:
+        module.weight.mul_(scale)
+        module.bias.mul_(scale)
+    tower.encoder.layers[-1].mlp.fc2.bias.sub_(scale * features.mean(dim=(0, 1)))
 
 
 def _optimizer(network: nn.Module, config: TowerConfig) -> torch.optim.Optimizer:
@@ -157,86 +181,6 @@ def mirrored(frames: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor) ->
     boxes = boxes.unflatten(1, (side, side)).flip(2).flatten(1, 2)
     x0, y0, x1, y1 = boxes.unbind(-1)
     return frames.flip(2), labels, torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
-
-
-def align(
-    model: ElysiumModel,
-    processor: ElysiumProcessor,
-    synthetic: SyntheticConfig,
-    config: TowerConfig,
-    workers: int = 1,
-) -> dict[str, float]:
-    """Start selector and projector from the tower's dense labels, with the tower and the text embeddings frozen.
-
-    An `mlp` selector learns to score patches that show an object higher; the projector learns to map a patch to the
-    sum of the embeddings of its object's words and of the numbers of its box (each corner coordinate rolled by a
-    quarter of the width, to tell the four apart). A pretrained CLIP brings such an alignment with language along.
-
-    Args:
-        model: selector and projector are trained in place.
-        processor: its tokenizer gives the words' embeddings, its image processor the normalisation.
-        synthetic: frames of the tower's size.
-        config: `align_steps` steps.
-        workers: processes that render.
-
-    Returns:
-        "recall", the share of object patches among the best-scored K, and "error", the projector's squared error as a
-        share of the variance, both in the last steps.
-    """
-    words = _word_embeddings(model, processor)
-    parameters = list(model.multi_modal_projector.parameters())
-    scored = hasattr(model.selector, "score")
-    parameters += list(model.selector.parameters()) if scored else []
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3)
-    source = PatchSource(synthetic, model.config.vision_config.patch_size, config)
-    count = config.align_steps * config.batch_size
-    rows = torch.utils.data.Subset(source, range(len(source) - count, len(source)))
-    loader = torch.utils.data.DataLoader(rows, config.batch_size, num_workers=workers)
-    report = {"recall": 0.0, "error": 1.0}
-    for step, (frames, labels, boxes) in enumerate(tqdm(loader, desc="align", mininterval=10)):
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (1 - step / config.align_steps)
-        with torch.no_grad():
-            hidden = model.vision_tower(normalise(frames, processor.image_processor)).last_hidden_state
-            hidden = hidden[:, -labels.shape[1] :]
-            target = _target(words, labels, boxes)
-        shown = labels[..., 0] > 0
-        loss = functional.mse_loss(model.multi_modal_projector(hidden), target)
-        now = {"error": (loss / target.var()).item()}
-        if scored:
-            scores = model.selector.score(hidden)
-            loss = loss + functional.binary_cross_entropy_with_logits(scores, shown.float())
-            best = scores.topk(model.config.num_image_tokens).indices
-            now["recall"] = (shown.gather(1, best).sum() / shown.sum().clamp(max=best.numel())).item()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        report = {key: 0.9 * report[key] + 0.1 * now.get(key, 0.0) for key in report}
-    return report
-
-
-def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[str, torch.Tensor]:
-    """Embeddings of each label's words, `(1 + classes, D)` with zeros for no object, and of the numbers `(100, D)`."""
-    table = model.get_input_embeddings().weight.detach()
-
-    def embed(texts: list[str]) -> torch.Tensor:
-        pieces = [processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        return torch.stack([table[ids].mean(0) for ids in pieces])
-
-    words = {
-        name: torch.cat([torch.zeros(1, table.shape[1]), embed([f" {value}" for value in values])])
-        for name, values in PATCH_LABELS.items()
-    }
-    return {**words, "number": embed([str(n) for n in range(100)])}
-
-
-def _target(words: dict[str, torch.Tensor], labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """What the projector should make of each patch, `(F, N, D)`; zero where there is no object."""
-    total = sum(words[name][labels[..., i]] for i, name in enumerate(PATCH_LABELS))
-    numbers = words["number"][(boxes * 100).long().clamp(0, 99)]  # (F, N, 4, D)
-    quarter = numbers.shape[-1] // BOXES
-    rolled = sum(numbers[..., i, :].roll(i * quarter, dims=-1) for i in range(BOXES))
-    return total + rolled * (labels[..., :1] > 0)
 
 
 def _schedule(step: int, config: TowerConfig) -> float:

@@ -21,12 +21,13 @@ from dataset_scripts.synthetic import SyntheticConfig
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 
+from .alignment import align
 from .build import build_model
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, load_recipe
 from .cpu import prepare_cpu
 from .data import ConversationSource, stage_dataset
-from .pretrain_tower import align, pretrain_tower
+from .pretrain_tower import pretrain_tower
 from .trainer import ElysiumTrainer, freeze_all_but
 
 __all__ = ["main", "run_recipe", "train_stage"]
