@@ -1,0 +1,386 @@
+"""Speed of tracking, step by step, on one machine in one run, and its report.
+
+From (a) plain `generate`, clip by clip and one prompt at a time, each step adds one thing; all of them track the same
+videos with the same weights. The boxes of the lossless steps are compared with those of (a).
+
+    python -m benchmarks.tracking_speed                                    # the embedded checkpoint, all steps
+    python -m benchmarks.tracking_speed --random medium --steps abcde      # random weights led along recorded boxes
+    python -m benchmarks.tracking_speed --random 7b --device cuda --dtype bfloat16 --surprise 0 0.5 1 --streams 1 8 32
+    python -m benchmarks.tracking_speed --hour-frames 108000 --steps ""    # memory over an hour of video
+
+`--append` adds to `benchmarks/tracking_speed.md` what else would replace it. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tqdm import tqdm
+
+from dataset_scripts.synthetic import SyntheticConfig, make_video
+from modeling_elysium.clips import TrackingOptions
+from modeling_elysium.scheduling import track_videos
+from modeling_elysium.stats import Stats
+from modeling_elysium.tracking import ObjectQuery, TrackingSession
+from modeling_elysium.visualize import write_video
+
+from .tracking_speed_models import SIZES, Lead, LedClipAnswerer, LedDraftedAnswerer, random_model
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "benchmarks" / "tracking_speed.md"
+FRAMES_OF_MINUTE = 1800  # at 30 frames per second
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way of tracking.
+
+    Attributes:
+        letter: on the command line.
+        says: what it adds to the step before it.
+        drafted: several tokens per pass.
+        constrained: answers follow the format.
+        rows: prompts at a time.
+        read_ahead: the next clip is read in a thread.
+        bfloat16: 16-bit weights.
+    """
+
+    letter: str
+    says: str
+    drafted: bool = False
+    constrained: bool = False
+    rows: int = 1
+    read_ahead: bool = False
+    bfloat16: bool = False
+
+
+STEPS = (
+    Step("a", "plain `generate`, one prompt at a time"),
+    Step("b", "+ drafts", drafted=True),
+    Step("c", "+ grammar", drafted=True, constrained=True),
+    Step("d", "+ shared prefill, batches", drafted=True, constrained=True, rows=16),
+    Step("e", "+ reading ahead", drafted=True, constrained=True, rows=16, read_ahead=True),
+    Step("f", "+ bfloat16", drafted=True, constrained=True, rows=16, read_ahead=True, bfloat16=True),
+)
+
+
+@dataclass
+class Result:
+    """One measured cell: seconds are of the median repeat, `boxes` of the last."""
+
+    step: Step
+    streams: int
+    objects: int
+    surprise: float
+    seconds: float
+    stats: dict[str, Any]
+    boxes: dict[tuple[int, int, int], tuple[float, ...]]
+
+
+def main() -> None:
+    """Measure and write the report."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    lines = [header(args)]
+    steps = [step for step in STEPS if step.letter in args.steps]
+    if steps:
+        with tempfile.TemporaryDirectory() as folder:
+            videos = write_videos(Path(folder), max(args.streams), args.frames, args.size)
+            lines.append(report_steps(args, measure_all(args, steps, videos)))
+    if args.hour_frames:
+        lines.append(report_memory(args, measure_memory(args)))
+    text = "\n".join(lines)
+    args.report.write_text((args.report.read_text() + "\n" if args.append else "") + text, encoding="utf-8")
+    print(text)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(ROOT / "elysium"), help="checkpoint that tracks by itself")
+    parser.add_argument("--random", choices=sorted(SIZES), help="random weights of this size instead, led along boxes")
+    parser.add_argument(
+        "--surprise", type=float, nargs="+", default=[0.3], help="share of boxes that no draft foresees"
+    )
+    parser.add_argument(
+        "--steps", default="abcdef", help="letters: " + ", ".join(f"{s.letter} {s.says}" for s in STEPS)
+    )
+    parser.add_argument("--streams", type=int, nargs="+", default=[1], help="videos side by side")
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 8], help="objects per video")
+    parser.add_argument("--frames", type=int, default=64, help="frames per video")
+    parser.add_argument("--size", type=int, default=336, help="side of the videos in pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch (default: its own choice)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--hour-frames", type=int, default=0, help="frames of the memory run; an hour is 108000")
+    parser.add_argument("--report", type=Path, default=REPORT)
+    parser.add_argument("--append", action="store_true", help="add to the report instead of replacing it")
+    return parser.parse_args()
+
+
+# --------------------------------------------------------------------------------------------------------------
+# measuring
+# --------------------------------------------------------------------------------------------------------------
+def load(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and processor."""
+    if args.random:
+        return random_model(args.random, args.device, dtype)
+    import modeling_elysium  # noqa: F401 - registers the model
+    import processing_elysium  # noqa: F401 - registers the processor
+
+    model = transformers.AutoModelForImageTextToText.from_pretrained(args.model, dtype=dtype)
+    return model.to(args.device).eval(), transformers.AutoProcessor.from_pretrained(args.model)
+
+
+def write_videos(folder: Path, count: int, num_frames: int, size: int) -> list[tuple[str, np.ndarray]]:
+    """Synthetic test videos as files, with the boxes (O, 4) in [0, 1] of their first frames."""
+    videos = []
+    for index in range(count):
+        clip = make_video(SyntheticConfig(size=size), "test", index, num_frames)
+        path = folder / f"{index}.mp4"
+        write_video(path, clip.frames, 30.0)
+        videos.append((str(path), np.stack([track.boxes[0] for track in clip.record.objects])))
+    return videos
+
+
+def measure_all(
+    args: argparse.Namespace, steps: list[Step], videos: list[tuple[str, np.ndarray]]
+) -> tuple[list[Result], dict[str, float]]:
+    """Every step in every setting; and the ceilings of the machine and the model, per element type."""
+    dtype, results, ceilings = getattr(torch, args.dtype), [], {}
+    surprises = args.surprise if args.random else [0.0]
+    cells = [(s, o, w) for s in args.streams for o in args.objects for w in surprises]
+    with tqdm(total=len(steps) * len(cells) * (args.repeats + 1), desc="runs") as bar:
+        model = processor = loaded = None
+        for step in steps:
+            wanted = torch.bfloat16 if step.bfloat16 else dtype
+            if loaded != wanted:
+                model = None  # before the next one is there
+                model, processor = load(args, wanted)
+                loaded, ceilings = wanted, ceilings | {str(wanted): ceiling(model)}
+            for streams, objects, surprise in cells:
+                lead = Lead(processor, surprise) if args.random else None
+                results.append(measure(args, step, model, processor, videos[:streams], objects, surprise, lead, bar))
+    return results, ceilings
+
+
+def measure(
+    args: argparse.Namespace,
+    step: Step,
+    model: Any,
+    processor: Any,
+    videos: list[tuple[str, np.ndarray]],
+    objects: int,
+    surprise: float,
+    lead: Lead | None,
+    bar: Any,
+) -> Result:
+    """Track the videos `repeats` times after a warm-up."""
+    seconds, stats, boxes = [], {}, {}
+    for _ in range(args.repeats + 1):
+        started = time.perf_counter()
+        answerer = make_answerer(step, model, processor, lead, objects)
+        boxes = dict(track(step, processor, videos, objects, answerer, lead is not None))
+        seconds.append(time.perf_counter() - started)
+        stats = answerer.stats.as_dict()
+        bar.update()
+    return Result(step, len(videos), objects, surprise, statistics.median(seconds[1:]), stats, boxes)
+
+
+def make_answerer(step: Step, model: Any, processor: Any, lead: Lead | None, objects: int) -> Any:
+    """The step's answerer; a batch holds all objects of a video."""
+    rows = step.rows if step.rows == 1 else max(step.rows, objects)
+    kind = LedDraftedAnswerer if step.drafted else LedClipAnswerer
+    answerer = kind(model, processor, batch_size=rows, constrained=step.constrained, stats=Stats())
+    answerer.lead = lead
+    return answerer
+
+
+def track(
+    step: Step, processor: Any, videos: list[tuple[str, np.ndarray]], objects: int, answerer: Any, led: bool
+) -> Iterator[tuple[tuple[int, int, int], tuple[float, ...]]]:
+    """((video, frame, object), box) of all videos."""
+    options = TrackingOptions(
+        single_pass_up_to=0, rsot_continuation="expression" if led else "box", constrained=step.constrained
+    )
+
+    def sessions() -> Iterator[TrackingSession]:
+        for path, boxes in videos:
+            subjects = [
+                {"expression": f"object {n}"} if led else {"box": tuple(boxes[n % len(boxes)])} for n in range(objects)
+            ]
+            queries = [ObjectQuery(id=n, label=str(n), **subject) for n, subject in enumerate(subjects)]
+            yield TrackingSession(processor.open_video(path), processor, queries, options, read_ahead=step.read_ahead)
+
+    for video, result in track_videos(sessions(), answerer, max(answerer.batch_size, objects)):
+        for item in result.objects:
+            yield (video, result.frame, item.id), tuple(item.box)
+
+
+def ceiling(model: Any) -> dict[str, float]:
+    """What the machine could do: seconds to read the language model's weights once, and to compute one frame."""
+    device, dtype = model.device, model.dtype
+    weights = [*model.base_model.language_model.parameters(), *model.lm_head.parameters()]
+    big = torch.ones(2**26 if device.type == "cpu" else 2**29, dtype=dtype, device=device)
+    square = torch.ones(1024 if device.type == "cpu" else 8192, 1024 if device.type == "cpu" else 8192, device=device)
+    square = square.to(dtype)
+    bandwidth = big.nbytes / best_of(lambda: big.sum(), device)
+    flops = 2 * square.shape[0] ** 3 / best_of(lambda: square @ square, device)
+    tower = sum(p.numel() for p in model.base_model.vision_tower.parameters())
+    language = sum(p.numel() for p in model.base_model.language_model.parameters())
+    return {
+        "pass_s": sum(p.nbytes for p in weights) / bandwidth,
+        "frame_s": 2 * (tower * model.config.num_patches + language * model.config.num_image_tokens) / flops,
+        "gb_per_s": bandwidth / 1e9,
+        "gflop_per_s": flops / 1e9,
+    }
+
+
+def best_of(work: Any, device: torch.device, times: int = 7) -> float:
+    """Seconds of the fastest of some runs."""
+    best = float("inf")
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def measure_memory(args: argparse.Namespace) -> list[tuple[int, float]]:
+    """(frames tracked, resident MB) once a minute of an endless video, made while it is tracked."""
+    model, processor = load(args, getattr(torch, args.dtype))
+    step = next(step for step in STEPS if step.letter == "e")
+    answerer = make_answerer(step, model, processor, Lead(processor, 0.3) if args.random else None, 1)
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 255, (args.size, args.size, 3), dtype=np.uint8)
+
+    def camera() -> Iterator[np.ndarray]:
+        for index in range(args.hour_frames):
+            frame = background.copy()
+            left = index % (args.size - 40)
+            frame[40:80, left : left + 40] = (255, 0, 0)
+            yield frame
+
+    query = (
+        ObjectQuery(0, "0", expression="object 0") if args.random else ObjectQuery(0, "0", box=(0.0, 0.1, 0.1, 0.2))
+    )
+    options = TrackingOptions(single_pass_up_to=0, rsot_continuation="expression" if args.random else "box")
+    session = TrackingSession(processor.open_video(camera()), processor, [query], options)
+    seen = []
+    frames = tqdm(track_videos([session], answerer), total=args.hour_frames, desc="frames")
+    for count, _ in enumerate(frames, start=1):
+        if count % FRAMES_OF_MINUTE == 0 or count == args.hour_frames:
+            seen.append((count, resident_mb()))
+    return seen
+
+
+def resident_mb() -> float:
+    """Memory that the process holds now; Linux only."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# --------------------------------------------------------------------------------------------------------------
+# report
+# --------------------------------------------------------------------------------------------------------------
+def header(args: argparse.Namespace) -> str:
+    """Where, when, with what."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    hardware = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{os.cpu_count()} cores"
+    words = " ".join(word for word in sys.argv[1:] if not word.endswith(".md") and word != "--report")
+    return (
+        "# Speed of tracking\n\n"
+        f"{datetime.date.today().isoformat()}, commit {done.stdout.strip() or 'unknown'}, {platform.machine()}, "
+        f"{hardware}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch "
+        f"{torch.__version__}, transformers {transformers.__version__}.\n\n"
+        f"`python -m benchmarks.tracking_speed {words}`\n"
+    )
+
+
+def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[str, Any]]) -> str:
+    """The table of steps: each line also says how much faster than its (a)."""
+    results, ceilings = measured
+    what = f"random weights, size {args.random}, led" if args.random else "a checkpoint that tracks by itself"
+    lines = [
+        f"## Steps: {what}, {args.frames} frames of {args.size} pixels, {args.dtype}\n",
+        "Frames per second count (frame, object) pairs. Passes per frame are those of one row. Ceilings: the time "
+        "that reading the weights once per pass takes at the measured bandwidth, over the time of the passes; the "
+        "time that tower and language model need for every frame once at the measured speed of a matrix product, "
+        "over the time of vision and prompts.\n",
+        "| step | streams | objects | surprise | s | frames/s | x (a) | passes/frame | accepted/pass | read s "
+        "| vision s | prompt s | passes s | % of bandwidth | % of FLOPs | boxes as (a) |",
+        "|" + "---|" * 16,
+    ]
+    first = {(r.streams, r.objects, r.surprise): r for r in results if r.step.letter == "a"}
+    for result in results:
+        dtype = torch.bfloat16 if result.step.bfloat16 else getattr(torch, args.dtype)
+        base = first.get((result.streams, result.objects, result.surprise))
+        lines.append(line(result, base, ceilings[str(dtype)]))
+    speeds = "; ".join(
+        f"{name}: {c['gb_per_s']:.1f} GB/s read, {c['gflop_per_s']:.0f} GFLOP/s" for name, c in ceilings.items()
+    )
+    return "\n".join([*lines, f"\n{speeds}.\n"])
+
+
+def line(result: Result, base: Result | None, limit: dict[str, float]) -> str:
+    """One row of the table."""
+    s, step = result.stats, result.step
+    encoded = result.stats["frames"] * limit["frame_s"]
+    vision_and_prompts = s["vision_s"] + s["prefill_s"] if s["prefill_s"] else 0.0  # (a) does not tell them apart
+    cells = [
+        f"{step.letter} {step.says}",
+        result.streams,
+        result.objects,
+        result.surprise,
+        f"{result.seconds:.2f}",
+        f"{s['boxes'] / result.seconds:.2f}",
+        "-" if base is None else f"{base.seconds / result.seconds:.2f}",
+        s["forwards_per_frame"],
+        s["accepted_per_forward"],
+        *(f"{s[name]:.2f}" for name in ("decode_s", "vision_s", "prefill_s", "llm_s")),
+        f"{100 * s['forwards'] * limit['pass_s'] / max(s['llm_s'] + s['prefill_s'], 1e-9):.0f}",
+        f"{100 * encoded / vision_and_prompts:.0f}" if vision_and_prompts else "-",
+        "-" if base is None else agreement(result, base),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def agreement(result: Result, base: Result) -> str:
+    """Share of boxes that are those of (a), to the last digit."""
+    same = sum(result.boxes.get(key) == box for key, box in base.boxes.items())
+    return f"{100 * same / max(len(base.boxes), 1):.1f} %"
+
+
+def report_memory(args: argparse.Namespace, seen: list[tuple[int, float]]) -> str:
+    """Resident memory once a minute, and how much it grew after the first."""
+    grown = max(mb for _, mb in seen) - seen[0][1]
+    rows = "\n".join(f"| {frames} | {mb:.0f} |" for frames, mb in seen)
+    return (
+        f"## Memory over {args.hour_frames} frames, made while they are tracked\n\n"
+        f"Largest growth after the first minute: {grown:.0f} MB.\n\n| frames | resident MB |\n|---|---|\n{rows}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
