@@ -33,8 +33,6 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
-    # Not quantised, and float32 in a float16 model; matched from the start of a name, in either model.
-    _keep_in_fp32_modules = [f"{at}{part}" for at in ("", "model.") for part in ("selector", "multi_modal_projector")]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -55,6 +53,8 @@ class ElysiumModel(ElysiumPreTrainedModel):
         config: model configuration.
     """
 
+    # Not quantised, and float32 in a float16 model; the library matches from the start of a module's name.
+    _keep_in_fp32_modules = ["selector", "multi_modal_projector"]
     # A checkpoint may hold the head, and the part of the tower past the layer that is read, which is not built.
     _keys_to_ignore_on_load_unexpected = [
         r"^lm_head\.",
@@ -279,6 +279,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     """
 
     _tp_plan = {"lm_head": "colwise_gather_output"}
+    _keep_in_fp32_modules = ["model.selector", "model.multi_modal_projector"]
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
