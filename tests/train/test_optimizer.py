@@ -26,9 +26,9 @@ def optimizer_of(net):
     return MuonAdamW([{"params": matrices, "lr": 0.1}], [{"params": vectors, "lr": 0.01}])
 
 
-def steps(net, optimizer, count):
+def steps(net, optimizer, numbers):
     layers = net["layers"]
-    for number in range(count):
+    for number in numbers:
         x = torch.full((3, 4), 0.1 * (number + 1))
         layers[1](layers[0](x)).square().sum().backward()
         optimizer.step()
@@ -37,7 +37,7 @@ def steps(net, optimizer, count):
 
 def test_equals_the_two_optimizers_one_after_the_other():
     one, two = network(), network()
-    steps(one, optimizer_of(one), 3)
+    steps(one, optimizer_of(one), range(3))
     muon = torch.optim.Muon([p for p in two.parameters() if p.ndim == 2], lr=0.1, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW([p for p in two.parameters() if p.ndim < 2], lr=0.01, betas=(0.9, 0.98))
     for number in range(3):
@@ -55,15 +55,15 @@ def test_a_schedule_scales_both_and_state_survives(tmp_path):
     whole, halves = network(), network()
     optimizer = optimizer_of(whole)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
-    steps(whole, optimizer, 4)
+    steps(whole, optimizer, range(4))
     first = optimizer_of(halves)
     torch.optim.lr_scheduler.LambdaLR(first, lambda step: 0.5)
-    steps(halves, first, 2)
+    steps(halves, first, range(2))
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second = optimizer_of(halves)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert [group["lr"] for group in second.param_groups] == [0.05, 0.005] == schedule.get_last_lr()
-    steps(halves, second, 2)
+    steps(halves, second, range(2, 4))
     for a, b in zip(whole.parameters(), halves.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
