@@ -172,7 +172,9 @@ class ClipAnswerer:
 
     def format_of(self, request: ClipRequest) -> AnswerFormat | None:
         """How a tracking answer to the request is written; None for other answers."""
-        layout = self._formats.of(len(request.frames)) if request.expects_boxes else None
+        count = len(request.frames)
+        spare = 0 if self.constrained else count // 2 + 8  # a model that is free may go on past the last frame
+        layout = self._formats.of(count, spare) if request.expects_boxes else None
         if self.constrained and request.expects_boxes and layout is None and not self._warned:
             self._warned = True
             warnings.warn(

@@ -75,7 +75,7 @@ class DraftedAnswerer(ClipAnswerer):
     ) -> None:
         super().__init__(model, processor, batch_size, max_images, constrained, stats)
         self._queue: deque[AnswerRow] = deque()
-        self._plain: list[tuple[int, ClipAnswer]] = []
+        self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []
         self._cache: RowCache | None = None
         self._tickets = 0
@@ -110,13 +110,15 @@ class DraftedAnswerer(ClipAnswerer):
         tickets = list(range(self._tickets, self._tickets + len(requests)))
         self._tickets += len(requests)
         if not self._fits_window(requests, texts):
-            self._plain.extend(zip(tickets, super().__call__(requests), strict=True))
+            self._ready.extend(zip(tickets, super().__call__(requests), strict=True))
             return tickets
         rows = [self._row(*item) for item in zip(tickets, requests, texts, strict=True)]
         # Questions about one clip side by side, because they share its prefill; long prompts together.
         first: dict[tuple[int, ...], AnswerRow] = {}
         for row in rows:
             first.setdefault(_clip(row), row)
+        self._ready.extend((row.ticket, self._finished(row)) for row in rows if row.finished)  # nothing was to choose
+        rows = [row for row in rows if not row.finished]
         self._queue.extend(sorted(rows, key=lambda row: (-len(first[_clip(row)].prompt), first[_clip(row)].ticket)))
         return tickets
 
@@ -127,7 +129,7 @@ class DraftedAnswerer(ClipAnswerer):
         Returns:
             (ticket, answer) of the rows that it finished.
         """
-        done, self._plain = self._plain, []
+        done, self._ready = self._ready, []
         free = self.batch_size - len(self._rows)
         # A pass for prompts holds up the rows that go on, so it waits until it is worth while.
         if self._queue and (free >= min(len(self._queue), max(self.batch_size // 4, 1)) or not self._rows):
@@ -140,8 +142,6 @@ class DraftedAnswerer(ClipAnswerer):
                 self._rows[slot] = self._rows[-1]
                 self._rows.pop()
                 self._cache.remove(slot)
-                self.stats.answers += 1
-                self.stats.tokens += len(row.ids)
                 done.append((row.ticket, self._finished(row)))
         return done
 
@@ -175,7 +175,7 @@ class DraftedAnswerer(ClipAnswerer):
                 [*known, *range(known[-1] + 1, known[-1] + 1 + len(ids) - len(known))]
                 for known, ids in zip(self._positions(rows), tokens, strict=True)
             ]
-            plan = lay_out(groups, tokens, places, device, self.model.dtype)
+            plan = lay_out(groups, tokens, places, device, self._dtype)
             shown = [frame for first in plan.firsts for frame in rows[first].request.frames]
             filled = DynamicCache()
             hidden = base(
@@ -214,7 +214,7 @@ class DraftedAnswerer(ClipAnswerer):
             # Padding repeats a position, so that none is past what the model knows.
             steps = torch.tensor([[min(step, len(ids) - 1) for step in range(width)] for ids in tokens], device=device)
             positions = steps + torch.tensor([row.position for row in self._rows], device=device)[:, None]
-            mask = self._cache.begin(width, device, self.model.dtype)
+            mask = self._cache.begin(width, device, self._dtype)
             # As embeddings, so that the model does not look for placeholders of frames.
             hidden = self.model.base_model(
                 inputs_embeds=self.model.get_input_embeddings()(ids),
@@ -256,11 +256,10 @@ class DraftedAnswerer(ClipAnswerer):
         best, token = logits.max(dim=-1)
         bound = [number for number, item in enumerate(flat) if item[2]]
         if bound:
-            widest = max(len(flat[number][2]) for number in bound)
-            options = [
-                (*flat[number][2], *([flat[number][2][0]] * (widest - len(flat[number][2])))) for number in bound
-            ]
-            allowed, which = torch.tensor(options, device=logits.device), torch.tensor(bound, device=logits.device)
+            choices = [flat[number][2] for number in bound]
+            widest = max(map(len, choices))
+            padded = [(*tokens, *([tokens[0]] * (widest - len(tokens)))) for tokens in choices]
+            allowed, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
             value, choice = logits[which].gather(1, allowed).max(dim=-1)
             token[which], best[which] = allowed.gather(1, choice[:, None])[:, 0], value
         logprobs = (best - logits.logsumexp(dim=-1)).tolist()
@@ -278,7 +277,14 @@ class DraftedAnswerer(ClipAnswerer):
         positions = self.model.base_model.get_position_ids(placeholders, mask, features).tolist()
         return [known[: len(row.prompt)] for known, row in zip(positions, rows, strict=True)]
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the language model computes in; its weights may be stored in fewer bits."""
+        return self.model.get_input_embeddings().weight.dtype
+
     def _finished(self, row: AnswerRow) -> ClipAnswer:
+        self.stats.answers += 1
+        self.stats.tokens += len(row.ids)
         return finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
 
     def _cells(self, box: Sequence[float]) -> list[int]:

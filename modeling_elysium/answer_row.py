@@ -24,6 +24,7 @@ class AnswerRow:
         logprobs: natural log-probability of each of its tokens.
         pending: tokens that are certain but not in the cache yet; the prompt at first.
         draft: tokens that may follow them.
+        along: what may stand in the place of each drafted token and of the one behind them; () for anything.
         position: position id of the first pending token.
         finished: nothing comes any more.
     """
@@ -39,6 +40,7 @@ class AnswerRow:
     logprobs: list[float] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
+    along: list[tuple[int, ...]] = field(default_factory=list)
     position: int = 0
     finished: bool = False
 
@@ -46,27 +48,26 @@ class AnswerRow:
         """Draft what may follow the pending tokens; cut behind the last token that has to be asked for."""
         room = self.limit - len(self.ids) - 1  # every pass gives one token more than it accepts
         self.draft = self.drafter.draft(room) if self.drafter is not None and room > 0 else []
+        self.along = self._along()
         if self.constrained:
-            asked = [place for place, options in enumerate(self._along()) if len(options) != 1]
-            self.draft = self.draft[: asked[-1]] if asked else []
+            asked = [place for place, options in enumerate(self.along) if len(options) != 1]
+            self.draft = self.draft[: asked[-1]]
+            self.along = self.along[: asked[-1] + 1]
 
     def questions(self) -> list[tuple[int, tuple[int, ...]]]:
         """(place in the row's tokens, tokens to choose from or () for any) of every logits row to be read."""
         before = len(self.pending) - 1
-        return [(before + place, options) for place, options in enumerate(self._along()) if len(options) != 1]
+        return [(before + place, options) for place, options in enumerate(self.along) if len(options) != 1]
 
     def _along(self) -> list[tuple[int, ...]]:
         """What may stand in the place of each drafted token and of the one behind them; () for anything."""
         if not self.constrained:
             return [()] * (len(self.draft) + 1)
         cursor, along = self.drafter.cursor.copy(), []
-        for token in [*self.draft, None]:
-            if cursor.finished:
-                break
+        for token in self.draft:
             along.append(cursor.options())
-            if token is not None:
-                cursor.feed(token)
-        return along
+            cursor.feed(token)
+        return along if cursor.finished else [*along, cursor.options()]
 
     def settle(self, said: dict[int, tuple[int, float]]) -> tuple[int, int]:
         """Take what the model said.
@@ -78,7 +79,7 @@ class AnswerRow:
             Tokens of the pass that stay in the cache, and drafted tokens that were right.
         """
         before, taken, self.pending = len(self.pending), 0, []
-        for place, options in enumerate(self._along()):
+        for place, options in enumerate(self.along):
             token, logprob = (options[0], 0.0) if len(options) == 1 else said[before - 1 + place]
             self.take(token, logprob)
             taken += 1

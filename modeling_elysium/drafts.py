@@ -18,6 +18,7 @@ _STEADY_BOXES = 5
 _FORGET = 0.7  # weight of a rule's older misses
 _TRUST_AT_FIRST = 0.5
 _TRUST_STEP = 0.3
+_LOOK_BACK = 3  # tokens that have to be the same where a repetition is looked for
 _WORTH = 0.4  # a further frame is drafted while it has this chance to be reached
 
 
@@ -80,6 +81,7 @@ class Drafter:
 
     def __init__(self, layout: AnswerFormat, tokenizer: Any, known: Sequence[tuple[int, Sequence[int]]] = ()) -> None:
         self.cursor = Cursor(layout, tokenizer)
+        self._said: list[int] = []
         self._motion = Motion(known)
         self._box: list[int] = []  # numbers of the frame under way
         self._row = 0
@@ -87,6 +89,7 @@ class Drafter:
 
     def feed(self, token: int) -> None:
         """Take the next token that the answer really has."""
+        self._said.append(token)
         closed = self.cursor.feed(token)
         if closed is None:
             return
@@ -102,8 +105,11 @@ class Drafter:
     def draft(self, most: int) -> list[int]:
         """Up to `most` tokens that may come next; empty where nothing can be guessed.
 
-        As many frames as have a fair chance to be reached, and the text up to the next number.
+        As many frames as have a fair chance to be reached, and the text up to the next number. Outside the format what
+        followed when the model said the same last: some models go round in circles.
         """
+        if self.cursor.lost:
+            return self._repeat()[:most]
         cursor, frames, tokens = self.cursor.copy(), self.frames_ahead, []
         box = list(self._box) if self._row == cursor.place // 4 else []
         last = cursor.place // 4 + frames
@@ -116,7 +122,7 @@ class Drafter:
                 number = None if guess is None else cursor.numbers.nearest(guess[coordinate], cursor.tokens)
                 if number is None:
                     break
-                rest = [*number[len(cursor.tokens) :], cursor.layout.literals[cursor.place + 1][0]]
+                rest = [*number[len(cursor.tokens) :], cursor.closing]
             else:
                 rest = [cursor.options()[0]]
             for token in rest:
@@ -125,6 +131,14 @@ class Drafter:
                     box = [*box, closed[2]] if closed[1] < 3 else []
             tokens.extend(rest)
         return tokens[:most]
+
+    def _repeat(self) -> list[int]:
+        """What followed the last few tokens where they stood before."""
+        last = self._said[-_LOOK_BACK:]
+        for end in range(len(self._said) - 1, _LOOK_BACK - 1, -1):
+            if self._said[end - _LOOK_BACK : end] == last:
+                return self._said[end : end + round(self.cursor.layout.tokens_per_frame * self.frames_ahead)]
+        return []
 
     @property
     def frames_ahead(self) -> int:
@@ -137,8 +151,7 @@ class Drafter:
         """Note that `accepted` of `drafted` tokens were right, before they are fed."""
         if not drafted:
             return
-        per_frame = max(self.cursor.layout.most_tokens / self.cursor.layout.num_frames, 1.0)
-        for _ in range(round(accepted / per_frame)):
+        for _ in range(round(accepted / self.cursor.layout.tokens_per_frame)):
             self._trust += _TRUST_STEP * (1 - self._trust)
         if accepted < drafted:
             self._trust -= _TRUST_STEP * self._trust

@@ -28,12 +28,12 @@ class NumberTokens:
     Attributes:
         tokens: number -> its tokens.
         options: tokens already there -> tokens that may follow inside a number, ascending.
-        whole: the token sequences that are whole numbers.
+        whole: tokens -> number.
     """
 
     tokens: dict[int, tuple[int, ...]]
     options: dict[tuple[int, ...], tuple[int, ...]]
-    whole: frozenset[tuple[int, ...]]
+    whole: dict[tuple[int, ...], int]
 
     @classmethod
     def of(cls, tokens: dict[int, tuple[int, ...]]) -> NumberTokens:
@@ -43,10 +43,12 @@ class NumberTokens:
             for length in range(len(ids)):
                 following.setdefault(ids[:length], set()).add(ids[length])
         options = {start: tuple(sorted(ids)) for start, ids in following.items()}
-        return cls(tokens, options, frozenset(tokens.values()))
+        return cls(tokens, options, {ids: number for number, ids in tokens.items()})
 
     def nearest(self, wanted: float, start: tuple[int, ...] = ()) -> tuple[int, ...] | None:
         """Tokens of the number nearest to `wanted` among those that begin with `start`; None if none does."""
+        if not start:  # the numbers have no gaps
+            return self.tokens[min(max(round(wanted), min(self.tokens)), max(self.tokens))]
         fitting = [number for number, ids in self.tokens.items() if ids[: len(start)] == start]
         return self.tokens[min(fitting, key=lambda number: (abs(number - wanted), number))] if fitting else None
 
@@ -56,24 +58,30 @@ class AnswerFormat:
     """The tokens of an answer about F frames.
 
     Attributes:
-        literals: 4F + 1 token sequences: before the first number, between the numbers, after the last (with the
-            token that ends the answer).
+        num_frames: F.
+        literals: 4E + 1 token sequences: before the first number, between the numbers, after the last (with the token
+            that ends the answer). E is F, or more for following models that do not stop after F frames.
         coordinates: the numbers that x1, y1, x2 and y2 may be.
     """
 
+    num_frames: int
     literals: tuple[tuple[int, ...], ...]
     coordinates: tuple[NumberTokens, ...]
 
     @property
-    def num_frames(self) -> int:
-        """F."""
-        return len(self.literals) // 4
+    def most_tokens(self) -> int:
+        """Tokens of the longest answer that has every label once, its end included."""
+        longest = sum(max(map(len, numbers.whole)) for numbers in self.coordinates)
+        return sum(map(len, self.literals)) + len(self.literals) // 4 * longest
 
     @property
-    def most_tokens(self) -> int:
-        """Tokens of the longest answer, its end included."""
-        longest = sum(max(map(len, numbers.whole)) for numbers in self.coordinates)
-        return sum(map(len, self.literals)) + self.num_frames * longest
+    def tokens_per_frame(self) -> float:
+        """Tokens of a frame with long numbers, on average."""
+        return self.most_tokens / (len(self.literals) // 4)
+
+    def after(self, place: int) -> int:
+        """Place of the literal that is due where the one at `place` might stand: behind frame F the end."""
+        return len(self.literals) - 1 if place == 4 * self.num_frames else place
 
 
 class AnswerFormats:
@@ -87,28 +95,32 @@ class AnswerFormats:
     def __init__(self, processor: Any, stops: set[int]) -> None:
         self._processor, self._stops = processor, stops
         self._coordinates: tuple[NumberTokens, ...] | None = None
-        self._formats: dict[int, AnswerFormat | None] = {}
+        self._formats: dict[tuple[int, int], AnswerFormat | None] = {}
         self._usable = bool(stops)
 
-    def of(self, num_frames: int) -> AnswerFormat | None:
-        """The format of an answer about F frames; None for a tokenizer that joins numbers with what surrounds them."""
-        if num_frames not in self._formats:
-            self._formats[num_frames] = self._make(num_frames) if self._usable else None
-        return self._formats[num_frames]
+    def of(self, num_frames: int, spare: int = 0) -> AnswerFormat | None:
+        """The format of an answer about F frames, with the labels of some more; None if it cannot be told.
 
-    def _make(self, num_frames: int) -> AnswerFormat | None:
+        That is so for a tokenizer that joins numbers with what surrounds them.
+        """
+        key = (num_frames, spare)
+        if key not in self._formats:
+            self._formats[key] = self._make(num_frames, num_frames + spare) if self._usable else None
+        return self._formats[key]
+
+    def _make(self, num_frames: int, num_labels: int) -> AnswerFormat | None:
         if self._coordinates is None:
             self._coordinates = self._read_numbers()
         if self._coordinates is None:
             self._usable = False
             return None
-        parts = self._read([(34, 40, 51, 67)] * num_frames)
+        parts = self._read([(34, 40, 51, 67)] * num_labels)
         if parts is None:
             return None
         literals = [tuple(literal) for literal in parts[0]]
         end = next((place for place, token in enumerate(literals[-1]) if token in self._stops), None)
         tail = (*literals[-1], min(self._stops)) if end is None else literals[-1][: end + 1]
-        return AnswerFormat((*literals[:-1], tail), self._coordinates)
+        return AnswerFormat(num_frames, (*literals[:-1], tail), self._coordinates)
 
     def _read_numbers(self) -> tuple[NumberTokens, ...] | None:
         """Tokens of every number that an answer may hold, read where they stand in an answer.
@@ -241,9 +253,12 @@ class Cursor:
         if not self.in_number:
             return (self.layout.literals[self.place][len(self.tokens)],)
         inside = self.numbers.options.get(self.tokens, ())
-        if self.tokens in self.numbers.whole:
-            return (*inside, self.layout.literals[self.place + 1][0])
-        return inside
+        return (*inside, self.closing) if self.tokens in self.numbers.whole else inside
+
+    @property
+    def closing(self) -> int:
+        """The token that is due behind the number under way."""
+        return self.layout.literals[self.layout.after(self.place + 1)][0]
 
     def feed(self, token: int) -> tuple[int, int, int] | None:
         """Take the next token of the answer.
@@ -267,9 +282,17 @@ class Cursor:
             else:
                 self.tokens = (*self.tokens, token)
             return None
-        number, row, coordinate = self._text(self.tokens), self.place // 4, self.place % 4
+        number, row, coordinate = self._number(), self.place // 4, self.place % 4
         self._enter(self.place + 1, (token,))
-        return (row, coordinate, int(number)) if _SHORT.fullmatch(number) else None
+        return None if number is None else (row, coordinate, number)
+
+    def _number(self) -> int | None:
+        """The number under way, None if it is none or has too many digits."""
+        known = self.numbers.whole.get(self.tokens)
+        if known is not None:
+            return known
+        text = self._text(self.tokens)
+        return int(text) if _SHORT.fullmatch(text) else None
 
     def _text(self, tokens: tuple[int, ...]) -> str:
         return self._tokenizer.decode(list(tokens)).strip()
@@ -291,7 +314,7 @@ class Cursor:
         literals = self.layout.literals
         places = [place]
         if place % 4 == 0 and place:
-            places = [*range(place, len(literals), 4), *range(4, place, 4)]
+            places = [self.layout.after(place), *range(place, len(literals), 4), *range(4, place, 4)]
         return next((at for at in places if literals[at][: len(tokens)] == tokens), None)
 
     def _lose(self, token: int) -> None:

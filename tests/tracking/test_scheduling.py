@@ -1,0 +1,71 @@
+"""Many sessions side by side, with an answerer that finishes rows in its own order."""
+
+import pytest
+
+from modeling_elysium.clips import TrackingOptions
+from modeling_elysium.scheduling import track_videos
+from modeling_elysium.stats import Stats
+from modeling_elysium.tracking import ObjectQuery, TrackingSession
+
+from .oracle import PROCESSOR, Oracle, moving_box, video
+
+SHORT = TrackingOptions(clip_len=4, single_pass_up_to=0)
+
+
+class Engine:
+    """Answers one row per step: the youngest first, or the oldest."""
+
+    def __init__(self, youngest_first, fails_at=None):
+        self.oracle, self.stats, self.waiting, self.tickets = Oracle(), Stats(), [], 0
+        self.youngest_first, self.fails_at = youngest_first, fails_at
+        self.most_waiting = self.steps = 0
+
+    def submit(self, requests):
+        new = list(range(self.tickets, self.tickets + len(requests)))
+        self.tickets += len(requests)
+        self.waiting.extend(zip(new, requests, strict=True))
+        self.most_waiting = max(self.most_waiting, len(self.waiting))
+        return new
+
+    def advance(self):
+        self.steps += 1
+        if self.steps == self.fails_at:
+            raise RuntimeError("out of memory")
+        ticket, request = self.waiting.pop(-1 if self.youngest_first else 0)
+        return [(ticket, self.oracle.answer(request))]
+
+
+def session(num_frames, objects=1, read_ahead=False):
+    queries = [ObjectQuery(id=n, label=str(n), box=tuple(moving_box(0))) for n in range(objects)]
+    return TrackingSession(PROCESSOR.open_video(video(num_frames)), PROCESSOR, queries, SHORT, read_ahead)
+
+
+@pytest.mark.parametrize("youngest_first", [True, False])
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_every_frame_of_every_video_comes_once_and_in_order(youngest_first, read_ahead):
+    lengths, engine = [20, 1, 9, 5], Engine(youngest_first)
+    sessions = (session(length, objects=1 + place % 2, read_ahead=read_ahead) for place, length in enumerate(lengths))
+    frames = {place: [] for place in range(len(lengths))}
+    for place, result in track_videos(sessions, engine, batch_size=3):
+        frames[place].append(result.frame)
+        assert len(result.objects) == 1 + place % 2
+    assert frames == {place: list(range(length)) for place, length in enumerate(lengths)}
+    assert engine.most_waiting <= 3
+    assert (engine.stats.frames, engine.stats.boxes) == (35, 20 + 2 + 9 + 10)
+
+
+def test_a_short_clip_does_not_wait_for_a_long_one():
+    """The rows that are done go on: the last video is finished while the first one's first clip is still in work."""
+    engine = Engine(youngest_first=True)
+    order = [place for place, _ in track_videos([session(4), session(20)], engine, batch_size=2)]
+    assert order == [1] * 20 + [0] * 4
+
+
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_an_error_stops_the_threads_of_all_videos(read_ahead):
+    sessions = [session(40, read_ahead=read_ahead) for _ in range(3)]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(track_videos(sessions, Engine(False, fails_at=5), batch_size=3))
+    for item in sessions:
+        thread = getattr(item._lanes[0]._clips, "_thread", None)
+        assert thread is None or not thread.is_alive()
