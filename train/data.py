@@ -19,7 +19,8 @@ import torch
 from dataset_scripts.records import ObjectTrack
 from dataset_scripts.synthetic import SHAPES, SIZES, SPLITS, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
 from dataset_scripts.synthetic.scene import COLOURS
-from processing_elysium.prompts import IMAGE_TASKS, Task, build_messages, render_answer
+from processing_elysium import prompts
+from processing_elysium.prompts import IMAGE_TASKS, Task
 
 from .config import StageConfig, TowerConfig
 
@@ -34,13 +35,17 @@ PATCH_LABELS: dict[str, tuple[str, ...]] = {
 }
 
 
-def conversation(clip: SyntheticClip, stage: StageConfig, rng: np.random.Generator) -> list[dict[str, Any]]:
+def conversation(
+    clip: SyntheticClip, stage: StageConfig, rng: np.random.Generator, writer: Any = prompts
+) -> list[dict[str, Any]]:
     """Messages about a clip: one turn per object, in random order.
 
     Args:
         clip: frames and tracks.
         stage: `tasks`, `turns` and `box_jitter` are read.
         rng: draws objects, tasks and wordings.
+        writer: has `build_messages` and `render_answer`: the model's processor, so that questions and answers are
+            written as that model writes them, or `processing_elysium.prompts` for the paper's way.
     """
     one_frame = clip.record.num_frames == 1
     names = [name for name in sorted(stage.tasks) if one_frame or Task(name) not in IMAGE_TASKS]
@@ -48,23 +53,25 @@ def conversation(clip: SyntheticClip, stage: StageConfig, rng: np.random.Generat
     messages: list[dict[str, Any]] = []
     for number, i in enumerate(rng.permutation(len(clip.record.objects))[: stage.turns]):
         task = Task(str(rng.choice(names, p=weights / weights.sum())))
-        turn = _turn(task, clip.record.objects[int(i)], stage.box_jitter, rng)
+        turn = _turn(task, clip.record.objects[int(i)], stage.box_jitter, rng, writer)
         if number > 0:  # the frames stand in the first turn only
             turn[0]["content"] = [part for part in turn[0]["content"] if part["type"] != "image"]
         messages.extend(turn)
     return messages
 
 
-def _turn(task: Task, track: ObjectTrack, jitter: float, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _turn(
+    task: Task, track: ObjectTrack, jitter: float, rng: np.random.Generator, writer: Any
+) -> list[dict[str, Any]]:
     """One question about one object, and its answer."""
     by_words = task in (Task.RSOT, Task.REC)
     boxes = track.boxes[:1] if task is Task.REC else track.boxes
-    return build_messages(
+    return writer.build_messages(
         task,
         num_frames=len(track.boxes),
         box=None if by_words else _jittered(track.boxes[0], jitter, rng),
         expression=track.expression if by_words else None,
-        answer=render_answer(task, boxes=boxes, text=track.caption),
+        answer=writer.render_answer(task, boxes=boxes, text=track.caption),
         rng=rng,
     )
 
@@ -86,12 +93,14 @@ class ConversationSource:
         synthetic: the dataset that clips come from.
         split: its split.
         seed: of questions and wordings.
+        writer: see `conversation`.
     """
 
     stage: StageConfig
     synthetic: SyntheticConfig
     split: str = "train"
     seed: int = 0
+    writer: Any = prompts
 
     def batch_shape(self, group: int) -> tuple[int, int]:
         """Frames and objects of every clip of a group: rows of one length need little padding."""
@@ -104,7 +113,7 @@ class ConversationSource:
         batch, row = divmod(item, self.stage.batch_size)
         clip = _render(self, batch // self.stage.repeats, row)
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
-        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng)}
+        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng, self.writer)}
 
     def clip(self, group: int, row: int) -> SyntheticClip:
         """Clip `row` of the batches of `group`, a run of `stage.repeats` batches that show the same clips."""

@@ -136,7 +136,7 @@ def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, 
         stage=stage,
         model=model,
         args=_training_arguments(stage, recipe, output, use_cpu),
-        train_dataset=stage_dataset(ConversationSource(stage, synthetic, seed=recipe.seed)),
+        train_dataset=stage_dataset(ConversationSource(stage, synthetic, seed=recipe.seed, writer=processor)),
         processing_class=processor,
         data_collator=ConversationCollator(processor),
     )

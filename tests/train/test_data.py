@@ -1,11 +1,14 @@
 """Training data: the right questions, the right labels, the same on every run."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from dataset_scripts.synthetic import SyntheticConfig, make_clip
 from processing_elysium.boxes import parse_boxes
+from tests.tracking.tokenizers_of_all_kinds import processor_of
 from train.build import build_model, build_tokenizer
 from train.collator import IGNORED, ConversationCollator
 from train.data import PATCH_LABELS, ConversationSource, PatchSource, conversation, stage_dataset
@@ -72,6 +75,20 @@ def test_jitter_moves_questions_not_answers():
         asked.add(question["content"][-1]["text"].split("[")[1].split("]")[0])
         answered.add(answer["content"][0]["text"])
     assert len(answered) <= len(clip.record.objects) < len(asked)
+
+
+def test_a_converted_checkpoint_is_trained_in_its_own_hand():
+    """With the released conventions answers round to the nearest cell and tracking answers end with a period."""
+    clip = make_clip(SYNTHETIC, "train", 5, 2)
+    one = stage(tasks={"sot": 1.0}, turns=1)
+    texts = [
+        conversation(clip, one, np.random.default_rng(0), writer)[1]["content"][0]["text"]
+        for writer in (processor_of("released"), processor_of("characters"))
+    ]
+    boxes = [np.array(re.findall(r"\d+(?=[,\]])", text), int) for text in texts]
+    assert texts[0].endswith("].") and texts[1].endswith("]")
+    difference = boxes[0] - boxes[1]  # rounded against floored
+    assert set(difference) == {0, 1}
 
 
 def test_a_batch_has_one_number_of_frames_and_repeats():
