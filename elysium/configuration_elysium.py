@@ -8,6 +8,9 @@ D text width, T tokens.
 import difflib
 from typing import Any, Literal
 
+from .versions import MINIMUM_TRANSFORMERS  # noqa: F401 - first, before names that older versions lack
+
+# isort: split
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec

@@ -1,5 +1,8 @@
 """The Elysium model and what runs it; importing this package registers it with the Auto classes of transformers."""
 
+from .versions import MINIMUM_TRANSFORMERS  # noqa: F401 - first, before names that older versions lack
+
+# isort: split
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.pipelines import PIPELINE_REGISTRY
 

@@ -3,9 +3,10 @@
 Importing the package registers the processors for `model_type: "elysium"` with transformers' auto classes.
 """
 
-from transformers import AutoImageProcessor, AutoProcessor
+from modeling_elysium.configuration_elysium import ElysiumConfig  # first: checks the version of transformers
 
-from modeling_elysium.configuration_elysium import ElysiumConfig
+# isort: split
+from transformers import AutoImageProcessor, AutoProcessor
 
 from .boxes import ParsedBoxes, format_box, format_boxes, iou, parse_boxes
 from .image_processing_elysium import ElysiumImageProcessor
