@@ -155,7 +155,7 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
         "# Results of the embedded checkpoint",
         "",
         "Written by `python -m evaluate_metrics.runners.synthetic`; do not edit. Synthetic *test* split, one object",
-        "per video, greedy decoding. OPE by the default (pytracking) convention of `evaluate_metrics/tracking_ope`.",
+        "per video, greedy decoding in the answer's format (the pipeline's default). OPE by the default (pytracking) convention of `evaluate_metrics/tracking_ope`.",
         "`static` keeps the first box (the floor); `ceiling` is the truth written as text and read back.",
         "",
         f"Model `{model}`, commit {_commit()}, {datetime.date.today().isoformat()}; {_hardware()}.",
