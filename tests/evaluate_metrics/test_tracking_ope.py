@@ -163,8 +163,8 @@ boxes = st.lists(
 )
 
 
-def slow_default(prediction, reference, visible):
-    """The default convention once more, frame by frame and threshold by threshold."""
+def slow_default(prediction, reference, visible, slack):
+    """The default convention once more, frame by frame and threshold by threshold, each moved by `slack`."""
 
     def box(b):
         return not any(math.isnan(v) for v in b) and b[2] > 0 and b[3] > 0
@@ -182,9 +182,9 @@ def slow_default(prediction, reference, visible):
         h = max(0.0, min(p[1] + p[3], r[1] + r[3]) - max(p[1], r[1]))
         iou = w * h / (p[2] * p[3] + r[2] * r[3] - w * h)
         dx, dy = p[0] + (p[2] - 1) / 2 - r[0] - (r[2] - 1) / 2, p[1] + (p[3] - 1) / 2 - r[1] - (r[3] - 1) / 2
-        success = [n + (iou > t / 20) for t, n in enumerate(success)]
-        precision = [n + (math.hypot(dx, dy) <= t) for t, n in enumerate(precision)]
-        normalized = [n + (math.hypot(dx / r[2], dy / r[3]) <= t / 100) for t, n in enumerate(normalized)]
+        success = [n + (iou > t / 20 - slack) for t, n in enumerate(success)]
+        precision = [n + (math.hypot(dx, dy) <= t + slack) for t, n in enumerate(precision)]
+        normalized = [n + (math.hypot(dx / r[2], dy / r[3]) <= t / 100 + slack) for t, n in enumerate(normalized)]
     return [np.array(curve) / len(pred) for curve in (success, precision, normalized)]
 
 
@@ -196,11 +196,11 @@ def test_default_equals_its_slow_twin(data):
     prediction = data.draw(st.lists(boxes.map(lambda b: b[0]), min_size=size, max_size=size))
     visible = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
     result = score(prediction, reference, visible)
-    for name, expected in zip(
-        ("success", "precision", "normalized_precision"), slow_default(prediction, reference, visible), strict=True
-    ):
-        # a curve may differ by one frame where an error lies exactly on a threshold
-        assert np.abs(np.array(result[f"{name}_curve"]) - expected).sum() <= 1 / size + 1e-9
+    # An error that lies exactly on a threshold may be rounded to either side of it.
+    most, least = (slow_default(prediction, reference, visible, slack) for slack in (1e-6, -1e-6))
+    for name, low, high in zip(("success", "precision", "normalized_precision"), least, most, strict=True):
+        curve = np.array(result[f"{name}_curve"])
+        assert ((low - 1e-9 <= curve) & (curve <= high + 1e-9)).all()
 
 
 @settings(max_examples=100, deadline=None)
