@@ -7,9 +7,8 @@ it would have seen.
 
 from __future__ import annotations
 
-import functools
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import datasets
@@ -84,7 +83,7 @@ def _jittered(box: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
     return box if keep else moved
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ConversationSource:
     """Item number -> frames and messages of one stage.
 
@@ -101,6 +100,7 @@ class ConversationSource:
     split: str = "train"
     seed: int = 0
     writer: Any = prompts
+    _shown: dict[tuple[int, int], SyntheticClip] = field(default_factory=dict, init=False, repr=False)
 
     def batch_shape(self, group: int) -> tuple[int, int]:
         """Frames and objects of every clip of a group: rows of one length need little padding."""
@@ -111,9 +111,17 @@ class ConversationSource:
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         batch, row = divmod(item, self.stage.batch_size)
-        clip = _render(self, batch // self.stage.repeats, row)
+        clip = self._shown_clip(batch // self.stage.repeats, row)
         rng = np.random.default_rng([self.seed, self._offset, item, 2])
         return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng, self.writer)}
+
+    def _shown_clip(self, group: int, row: int) -> SyntheticClip:
+        """`clip`, kept for the group's other batches: rendering takes a third of a step's time on a CPU."""
+        if (group, row) not in self._shown:
+            if any(other != group for other, _ in self._shown):
+                self._shown.clear()
+            self._shown[group, row] = self.clip(group, row)
+        return self._shown[group, row]
 
     def clip(self, group: int, row: int) -> SyntheticClip:
         """Clip `row` of the batches of `group`, a run of `stage.repeats` batches that show the same clips."""
@@ -129,12 +137,6 @@ class ConversationSource:
     def _offset(self) -> int:
         """Where in the split this stage begins: stages see different clips."""
         return zlib.crc32(self.stage.name.encode()) % 80_000_000
-
-
-# Rendering takes a third of a step's time on a CPU; a batch is asked about again before its clips are forgotten.
-@functools.lru_cache(maxsize=128)
-def _render(source: ConversationSource, group: int, row: int) -> SyntheticClip:
-    return source.clip(group, row)
 
 
 def stage_dataset(source: ConversationSource) -> datasets.Dataset:

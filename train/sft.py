@@ -145,13 +145,14 @@ def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, 
 
 
 def _training_arguments(stage: StageConfig, recipe: Recipe, output: Path, use_cpu: bool) -> SFTConfig:
+    decay_steps = stage.steps - stage.warmup_steps if stage.decay_steps is None else stage.decay_steps
     return SFTConfig(
         output_dir=str(output),
         max_steps=stage.steps,
         per_device_train_batch_size=stage.batch_size,
         learning_rate=stage.learning_rate,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": stage.decay_steps or stage.steps - stage.warmup_steps},
+        lr_scheduler_kwargs={"num_decay_steps": decay_steps},
         warmup_steps=stage.warmup_steps,
         weight_decay=stage.weight_decay,
         max_grad_norm=stage.max_grad_norm,
