@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .grammar import AnswerFormat, AnswerFormats, GrammarProcessor
+from .outputs import ElysiumImageFeatures
 from .stats import Stats
 
 
@@ -275,17 +275,10 @@ def resize(frames: list[VideoFrame], processor: Any) -> None:
             frame.pixels = pixels
 
 
-@dataclass
-class _Features(BaseModelOutputWithPooling):
-    """What `get_image_features` returns, put together again from single frames."""
-
-    kept_indices: torch.Tensor | None = None  # (F, K)
-
-
-def joined_features(frames: list[VideoFrame]) -> _Features:
+def joined_features(frames: list[VideoFrame]) -> ElysiumImageFeatures:
     """Features of frames, in order, in the form that `get_image_features` gives them."""
     kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
-    return _Features(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+    return ElysiumImageFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
 
 
 class _GreedyLogprobs(LogitsProcessor):
