@@ -145,6 +145,14 @@ class DraftedAnswerer(ClipAnswerer):
                 done.append((row.ticket, self._finished(row)))
         return done
 
+    def so_far(self, tickets: Sequence[int]) -> dict[int, ClipAnswer]:
+        """Ticket -> the beginning of its answer, for those of `tickets` whose answers are under way.
+
+        What a beginning holds stays; the answer itself comes from `advance` when it is complete.
+        """
+        wanted = set(tickets)
+        return {row.ticket: self._finish(row) for row in self._rows if row.ticket in wanted}
+
     # ----------------------------------------------------------------------------------------------------------
     def _row(self, ticket: int, request: ClipRequest, text: str) -> AnswerRow:
         layout = self.format_of(request)
@@ -285,6 +293,9 @@ class DraftedAnswerer(ClipAnswerer):
     def _finished(self, row: AnswerRow) -> ClipAnswer:
         self.stats.answers += 1
         self.stats.tokens += len(row.ids)
+        return self._finish(row)
+
+    def _finish(self, row: AnswerRow) -> ClipAnswer:
         return finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
 
     def _cells(self, box: Sequence[float]) -> list[int]:
