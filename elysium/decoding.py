@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache
 
 from .answer_row import AnswerRow
 from .answering import ClipAnswer, ClipAnswerer, ClipRequest, finish_answer, joined_features
 from .drafts import Drafter
 from .grammar import numbers_in
-from .prefill import group_by_clip, lay_out
+from .prefill import Beginning, group_by_clip, lay_out
 from .row_cache import RowCache
 from .stats import Stats
 
@@ -78,6 +77,7 @@ class DraftedAnswerer(ClipAnswerer):
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []
         self._cache: RowCache | None = None
+        self._beginning = Beginning()
         self._tickets = 0
         self._suppressed = list(model.generation_config.suppress_tokens or [])
         reason = _hindrance(model, constrained)
@@ -183,9 +183,10 @@ class DraftedAnswerer(ClipAnswerer):
                 [*known, *range(known[-1] + 1, known[-1] + 1 + len(ids) - len(known))]
                 for known, ids in zip(self._positions(rows), tokens, strict=True)
             ]
-            plan = lay_out(groups, tokens, places, device, self._dtype)
+            cached = self._beginning.match(prompts)
+            plan = lay_out(groups, tokens, places, device, self._dtype, cached)
             shown = [frame for first in plan.firsts for frame in rows[first].request.frames]
-            filled = DynamicCache()
+            filled = self._beginning.filled(cached, len(groups))
             hidden = base(
                 input_ids=plan.ids,
                 position_ids=plan.positions,
@@ -195,6 +196,8 @@ class DraftedAnswerer(ClipAnswerer):
                 use_cache=True,
                 return_dict=True,
             ).last_hidden_state
+            if not cached:
+                self._beginning.keep(prompts[plan.firsts[0]], self.processor.image_token_id, filled)
             if self._cache is None:
                 self._cache = RowCache(len(filled.layers))
             # What a row may come to; a draft behind a row at its limit is cut, but rows share the width of a pass.
@@ -202,7 +205,7 @@ class DraftedAnswerer(ClipAnswerer):
             self._cache.reserve(len(self._rows) + len(rows), longest)
             slots = [self._cache.add(filled, sequence, torch.tensor(where)) for sequence, where in plan.rows]
             read = [
-                [(sequence, where[place], options) for place, options in row.questions()]
+                [(sequence, where[place] - cached, options) for place, options in row.questions()]
                 for row, (sequence, where) in zip(rows, plan.rows, strict=True)
             ]
             said = self._read(hidden, read)

@@ -12,19 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers.cache_utils import Cache, DynamicCache
 
 _PADDING = -1  # owner of padding
+_WORTH = 16  # a beginning of fewer tokens saves nothing: a mask has to be made for what follows it
 
 
 @dataclass
 class Layout:
-    """A pass over G sequences of at most T tokens.
+    """A pass over G sequences of at most T tokens, behind P that are in the cache.
 
     Attributes:
         ids: (G, T), padded on the right.
         positions: (G, T) position ids.
-        mask: additive (G, 1, T, T), or None where plain causal attention is right.
-        rows: for each question the (sequence, places of its tokens in it).
+        mask: additive (G, 1, T, P + T), or None where plain causal attention is right.
+        rows: for each question the (sequence, places of its tokens in it, those in the cache included).
         firsts: for each sequence the number of a question that has its frames.
     """
 
@@ -70,6 +72,7 @@ def lay_out(
     positions: Sequence[Sequence[int]],
     device: torch.device,
     dtype: torch.dtype,
+    cached: int = 0,
 ) -> Layout:
     """Put groups of `group_by_clip` side by side.
 
@@ -79,6 +82,7 @@ def lay_out(
         positions: position ids of the same tokens.
         device: of the result.
         dtype: of the mask.
+        cached: P, tokens that all questions begin with and that the cache has already, see `Beginning`.
     """
     rows: list[tuple[int, list[int]]] = [(0, [])] * len(tokens)
     ids: list[list[int]] = []
@@ -99,9 +103,10 @@ def lay_out(
     mask = None
     if any(len(numbers) > 1 for numbers, _ in groups):
         mask = _mask(torch.tensor([_padded(row, longest, _PADDING) for row in owners], device=device), dtype)
+        mask = mask[:, :, cached:]
     return Layout(
-        ids=torch.tensor([_padded(row, longest, 0) for row in ids], device=device),
-        positions=torch.tensor([_padded(row, longest, 0) for row in places], device=device),
+        ids=torch.tensor([_padded(row, longest, 0)[cached:] for row in ids], device=device),
+        positions=torch.tensor([_padded(row, longest, 0)[cached:] for row in places], device=device),
         mask=mask,
         rows=rows,
         firsts=[numbers[0] for numbers, _ in groups],
@@ -115,6 +120,40 @@ def _mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     seen &= order[None, :] <= order[:, None]
     mask = torch.zeros(seen.shape, dtype=dtype, device=owners.device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+class Beginning:
+    """Keys and values of what the prompts of all clips begin with, up to the first frame: the system message.
+
+    They depend on nothing behind them, so later passes go on from them. (The frame that two clips share stands behind
+    other frames the first time: its features are used again, its keys and values would be others.)
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def match(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Tokens at the start of every prompt that are here; 0 where it is not worth while."""
+        length = min(_common(self._ids, prompt) for prompt in prompts)
+        return length if length >= _WORTH else 0
+
+    def filled(self, length: int, rows: int) -> Cache:
+        """A cache of `rows` sequences that holds the first `length` tokens."""
+        cache = DynamicCache()
+        for layer, states in enumerate(self._states if length else ()):
+            cache.update(*(state[:, :, :length].expand(rows, -1, -1, -1) for state in states), layer)
+        return cache
+
+    def keep(self, prompt: Sequence[int], image_token_id: int, filled: Cache) -> None:
+        """Take the beginning of the first sequence of a pass, of which `prompt` is the first question."""
+        length = prompt.index(image_token_id) if image_token_id in prompt else 0
+        if length >= _WORTH:
+            self._ids = list(prompt[:length])
+            # Cloned, so that the rest of the pass can be freed.
+            self._states = [
+                (layer.keys[:1, :, :length].clone(), layer.values[:1, :, :length].clone()) for layer in filled.layers
+            ]
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -225,6 +225,29 @@ def test_one_prefill_serves_all_questions_of_a_clip():
     assert_same(together, apart)
 
 
+@pytest.mark.parametrize("mode", ["packed", "original"])
+def test_what_all_prompts_begin_with_is_read_once(mode):
+    """The second clip's pass has the tokens of the system message less, and its answers are the same."""
+    processor = processor_of("characters")
+    model = fitting_model(processor, position_ids_mode=mode)
+    requests = [tracking(processor, frames_of(2, seed), "a swan", max_new_tokens=12) for seed in range(4)]
+    # Two questions about one clip in the second pass, so that it also needs a mask of its own.
+    requests.append(tracking(processor, requests[-1].frames, "a heron", max_new_tokens=9))
+    read = []
+    forward = model.model.language_model.forward
+
+    def watching(*args, **kwargs):
+        read.append(kwargs["inputs_embeds"].shape[1])
+        return forward(*args, **kwargs)
+
+    model.model.language_model.forward = watching
+    together, _ = answers(DraftedAnswerer, model, processor, requests, batch_size=2)
+    prefills = [length for length in read if length > 20]
+    assert prefills[0] - min(prefills[1:]) > 100  # characters of the system message
+    apart = [answers(DraftedAnswerer, model, processor, [request])[0][0] for request in requests]
+    assert_same(together, apart)
+
+
 def test_passes_read_logits_only_where_they_are_used():
     processor = processor_of("characters")
     model = fitting_model(processor)
