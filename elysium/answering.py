@@ -9,6 +9,7 @@ keeps its features (`VideoFrame.features`).
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from .grammar import AnswerFormat, AnswerFormats, GrammarProcessor
 from .outputs import ElysiumImageFeatures
 from .stats import Stats
+
+_VISION_MB = {"cpu": 16, "cuda": 512}
+_MOST_IMAGES = 64
 
 
 @dataclass(eq=False)
@@ -101,12 +105,14 @@ class ClipAnswerer:
         model: an `ElysiumForConditionalGeneration`.
         processor: an `ElysiumProcessor`.
         batch_size: prompts per `generate` call.
-        max_images: frames per pass of the vision tower.
+        vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
+            MiB. None: 16 on a CPU, where what stays in its caches is faster, 512 elsewhere.
         constrained: tracking answers follow the processor's format: tokens that break it are not chosen, so an answer
             always parses and has every frame. Other answers stay free.
         stats: where to count; None counts for nobody.
 
     Attributes:
+        max_images: frames per pass of the vision tower.
         stops: token ids that end an answer.
     """
 
@@ -115,15 +121,14 @@ class ClipAnswerer:
         model: Any,
         processor: Any,
         batch_size: int = 16,
-        max_images: int = 64,
+        vision_memory_mb: int | None = None,
         constrained: bool = False,
         stats: Stats | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("max_images", max_images)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
+        for name, value in (("batch_size", batch_size), ("vision_memory_mb", vision_memory_mb)):
+            check_count(name, value, optional=name == "vision_memory_mb")
         self.model, self.processor = model, processor
-        self.batch_size, self.max_images = batch_size, max_images
+        self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
         self.constrained = constrained
         self.stats = stats if stats is not None else Stats()
         self.stops = _stop_ids(model.generation_config, processor.tokenizer)
@@ -238,17 +243,20 @@ class ClipAnswerer:
         if self.constrained:
             recorder = GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
         limits = [self.budget(request) for request in requests]
-        with self.stats.timed("llm"):  # the prompts' pass included: it is inside `generate`
+        clock = _PromptClock()
+        with self.stats.timed("llm"):
             generated = self.model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 mm_encoder_outputs={"image": joined_features(frames)},
-                logits_processor=LogitsProcessorList([recorder]),
+                logits_processor=LogitsProcessorList([clock, recorder]),
                 max_new_tokens=max(limits),
                 do_sample=False,
                 num_beams=1,
                 pad_token_id=tokenizer.pad_token_id,
             )
+        self.stats.seconds["prefill"] += clock.seconds
+        self.stats.seconds["llm"] -= clock.seconds
         new_tokens = generated[:, prompt_length:].tolist()
         logprobs = recorder.stacked().tolist()
         self._count(new_tokens, limits)
@@ -265,6 +273,32 @@ class ClipAnswerer:
             end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
             self.stats.tokens += min(end, limit)
             self.stats.row_forwards += min(end, limit)
+
+
+def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
+    """Frames that the vision tower encodes together.
+
+    Args:
+        model: an `ElysiumForConditionalGeneration`.
+        memory_mb: MiB that the widest activation may take; None for a default that suits the model's device.
+
+    Returns:
+        A number from 1 to 64.
+    """
+    if memory_mb is None:
+        memory_mb = _VISION_MB.get(model.device.type, _VISION_MB["cuda"])
+    vision = model.config.vision_config
+    widest = getattr(vision, "intermediate_size", None) or 4 * vision.hidden_size
+    one = (model.config.num_patches + 1) * widest * model.dtype.itemsize
+    return int(min(max(memory_mb * 2**20 // one, 1), _MOST_IMAGES))
+
+
+def check_count(name: str, value: Any, optional: bool = False) -> None:
+    """Raise ValueError unless `value` is a whole number from 1 on, or None where that is allowed."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
 
 
 def resize(frames: list[VideoFrame], processor: Any) -> None:
@@ -299,6 +333,18 @@ class _GreedyLogprobs(LogitsProcessor):
     def stacked(self) -> torch.Tensor:
         """Log-probabilities of shape (B, steps)."""
         return torch.stack(self.steps, dim=1).cpu()
+
+
+class _PromptClock(LogitsProcessor):
+    """Tells how much of `generate` is the pass over the prompts: it is over when the first scores are there."""
+
+    def __init__(self) -> None:
+        self._started, self.seconds = time.perf_counter(), 0.0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores (B, V) pass unchanged."""
+        self.seconds = self.seconds or time.perf_counter() - self._started
+        return scores
 
 
 def finish_answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:

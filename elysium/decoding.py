@@ -58,7 +58,7 @@ class DraftedAnswerer(ClipAnswerer):
         model: an `ElysiumForConditionalGeneration`.
         processor: an `ElysiumProcessor`.
         batch_size: rows at a time.
-        max_images: frames per pass of the vision tower.
+        vision_memory_mb: bounds the frames per pass of the vision tower, see `ClipAnswerer`.
         constrained: follow the answer format; answers without boxes stay free.
         stats: where to count.
     """
@@ -68,11 +68,11 @@ class DraftedAnswerer(ClipAnswerer):
         model: Any,
         processor: Any,
         batch_size: int = 16,
-        max_images: int = 64,
+        vision_memory_mb: int | None = None,
         constrained: bool = False,
         stats: Stats | None = None,
     ) -> None:
-        super().__init__(model, processor, batch_size, max_images, constrained, stats)
+        super().__init__(model, processor, batch_size, vision_memory_mb, constrained, stats)
         self._queue: deque[AnswerRow] = deque()
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []

@@ -1,10 +1,11 @@
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame
+from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame, frames_per_pass
 
 from .oracle import PROCESSOR, fitting_model, video
 
@@ -81,7 +82,8 @@ def test_a_frame_is_encoded_once(model, monkeypatch):
         return encode(pixel_values, **kwargs)
 
     monkeypatch.setattr(model.model, "get_image_features", counting)
-    answerer = ClipAnswerer(model, PROCESSOR, max_images=4)
+    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer.max_images = 4
     frames = frames_of(6)
     answerer([request(frames, "a"), request(frames, "b")])
     assert seen == [4, 2]
@@ -127,7 +129,31 @@ def test_more_frames_than_the_context_holds(mode):
     answerer.check_fits([request([None] * most, max_new_tokens=None)])
 
 
-@pytest.mark.parametrize("name", ["batch_size", "max_images"])
+@pytest.mark.parametrize(
+    ("config", "memory_mb", "expected"),
+    [
+        ({"intermediate_size": 3072, "image_size": 336}, None, 2),  # CLIP-B at 336: 577 x 3072 floats are 6.8 MiB
+        ({"intermediate_size": 3072, "image_size": 336}, 100, 14),
+        ({"intermediate_size": 4096, "image_size": 336}, 1, 1),  # less than one frame needs is still one frame
+        ({"intermediate_size": 64, "image_size": 28}, None, 64),  # never more than this
+    ],
+)
+def test_frames_per_pass_follow_from_memory(config, memory_mb, expected):
+    patches = (config["image_size"] // 14) ** 2
+    vision = SimpleNamespace(intermediate_size=config["intermediate_size"])
+    shape = SimpleNamespace(vision_config=vision, num_patches=patches)
+    stand_in = SimpleNamespace(config=shape, device=torch.device("cpu"), dtype=torch.float32)
+    assert frames_per_pass(stand_in, memory_mb) == expected
+
+
+def test_plain_decoding_tells_prompts_and_steps_apart(model):
+    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer([request(frames_of(2), max_new_tokens=12)])
+    assert answerer.stats.seconds["prefill"] > 0
+    assert answerer.stats.seconds["llm"] > 0
+
+
+@pytest.mark.parametrize("name", ["batch_size", "vision_memory_mb"])
 def test_impossible_limits(model, name):
     with pytest.raises(ValueError, match=f"`{name}`=0"):
         ClipAnswerer(model, PROCESSOR, **{name: 0})
