@@ -4,7 +4,7 @@ From (a) plain `generate`, clip by clip and one prompt at a time, each step adds
 videos with the same weights. The boxes of the lossless steps are compared with those of (a).
 
     python -m benchmarks.tracking_speed                                    # the embedded checkpoint, all steps
-    python -m benchmarks.tracking_speed --random medium --steps abcde      # random weights led along recorded boxes
+    python -m benchmarks.tracking_speed --random medium --steps abcdef     # random weights led along recorded boxes
     python -m benchmarks.tracking_speed --random 7b --device cuda --dtype bfloat16 --surprise 0 0.5 1 --streams 1 8 32
     python -m benchmarks.tracking_speed --hour-frames 108000 --steps ""    # memory over an hour of video
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import os
 import platform
 import statistics
@@ -56,6 +57,7 @@ class Step:
         drafted: several tokens per pass.
         constrained: answers follow the format.
         rows: prompts at a time.
+        apart: one object at a time, each clip's frames encoded for it: what code does that knows one clip at a time.
         read_ahead: the next clip is read in a thread.
         bfloat16: 16-bit weights.
     """
@@ -65,18 +67,30 @@ class Step:
     drafted: bool = False
     constrained: bool = False
     rows: int = 1
+    apart: bool = False
     read_ahead: bool = False
     bfloat16: bool = False
 
 
 STEPS = (
-    Step("a", "plain `generate`, one prompt at a time"),
-    Step("b", "+ drafts", drafted=True),
-    Step("c", "+ grammar", drafted=True, constrained=True),
-    Step("d", "+ shared prefill, batches", drafted=True, constrained=True, rows=16),
-    Step("e", "+ reading ahead", drafted=True, constrained=True, rows=16, read_ahead=True),
-    Step("f", "+ bfloat16", drafted=True, constrained=True, rows=16, read_ahead=True, bfloat16=True),
+    Step("a", "plain `generate`, clip by clip, one object at a time", apart=True),
+    Step("b", "+ a frame is encoded once"),
+    Step("c", "+ drafts", drafted=True),
+    Step("d", "+ grammar", drafted=True, constrained=True),
+    Step("e", "+ shared prefill, batches", drafted=True, constrained=True, rows=16),
+    Step("f", "+ reading ahead", drafted=True, constrained=True, rows=16, read_ahead=True),
+    Step("g", "+ bfloat16", drafted=True, constrained=True, rows=16, read_ahead=True, bfloat16=True),
 )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is tracked: `surprise` as in `Lead`, None also where the model answers by itself."""
+
+    frames: int
+    streams: int
+    objects: int
+    surprise: float | None
 
 
 @dataclass
@@ -84,9 +98,7 @@ class Result:
     """One measured cell: seconds are of the median repeat, `boxes` of the last."""
 
     step: Step
-    streams: int
-    objects: int
-    surprise: float
+    setting: Setting
     seconds: float
     stats: dict[str, Any]
     boxes: dict[tuple[int, int, int], tuple[float, ...]]
@@ -101,7 +113,10 @@ def main() -> None:
     steps = [step for step in STEPS if step.letter in args.steps]
     if steps:
         with tempfile.TemporaryDirectory() as folder:
-            videos = write_videos(Path(folder), max(args.streams), args.frames, args.size)
+            videos = {
+                length: write_videos(Path(folder) / str(length), max(args.streams), length, args.size)
+                for length in args.frames
+            }
             lines.append(report_steps(args, measure_all(args, steps, videos)))
     if args.hour_frames:
         lines.append(report_memory(args, measure_memory(args)))
@@ -116,14 +131,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--model", default=str(ROOT / "elysium"), help="checkpoint that tracks by itself")
     parser.add_argument("--random", choices=sorted(SIZES), help="random weights of this size instead, led along boxes")
     parser.add_argument(
-        "--surprise", type=float, nargs="+", default=[0.3], help="share of boxes that no draft foresees"
+        "--surprise",
+        type=float,
+        nargs="+",
+        help="random weights: share of boxes that no draft foresees (default: boxes recorded with the videos)",
     )
     parser.add_argument(
-        "--steps", default="abcdef", help="letters: " + ", ".join(f"{s.letter} {s.says}" for s in STEPS)
+        "--steps", default="abcdefg", help="letters: " + ", ".join(f"{s.letter} {s.says}" for s in STEPS)
     )
     parser.add_argument("--streams", type=int, nargs="+", default=[1], help="videos side by side")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 8], help="objects per video")
-    parser.add_argument("--frames", type=int, default=64, help="frames per video")
+    parser.add_argument("--frames", type=int, nargs="+", default=[64], help="frames per video")
     parser.add_argument("--size", type=int, default=336, help="side of the videos in pixels")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch (default: its own choice)")
@@ -150,24 +168,25 @@ def load(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def write_videos(folder: Path, count: int, num_frames: int, size: int) -> list[tuple[str, np.ndarray]]:
-    """Synthetic test videos as files, with the boxes (O, 4) in [0, 1] of their first frames."""
+    """Synthetic test videos as files, with the boxes (O, F, 4) in [0, 1] of their objects."""
+    folder.mkdir()
     videos = []
     for index in range(count):
         clip = make_video(SyntheticConfig(size=size), "test", index, num_frames)
         path = folder / f"{index}.mp4"
         write_video(path, clip.frames, 30.0)
-        videos.append((str(path), np.stack([track.boxes[0] for track in clip.record.objects])))
+        videos.append((str(path), np.stack([track.boxes for track in clip.record.objects])))
     return videos
 
 
 def measure_all(
-    args: argparse.Namespace, steps: list[Step], videos: list[tuple[str, np.ndarray]]
+    args: argparse.Namespace, steps: list[Step], videos: dict[int, list[tuple[str, np.ndarray]]]
 ) -> tuple[list[Result], dict[str, float]]:
     """Every step in every setting; and the ceilings of the machine and the model, per element type."""
     dtype, results, ceilings = getattr(torch, args.dtype), [], {}
-    surprises = args.surprise if args.random else [0.0]
-    cells = [(s, o, w) for s in args.streams for o in args.objects for w in surprises]
-    with tqdm(total=len(steps) * len(cells) * (args.repeats + 1), desc="runs") as bar:
+    surprises = args.surprise if args.random and args.surprise else [None]
+    settings = [Setting(*cell) for cell in itertools.product(args.frames, args.streams, args.objects, surprises)]
+    with tqdm(total=len(steps) * len(settings) * args.repeats, desc="runs") as bar:
         model = processor = loaded = None
         for step in steps:
             wanted = torch.bfloat16 if step.bfloat16 else dtype
@@ -175,33 +194,39 @@ def measure_all(
                 model = None  # before the next one is there
                 model, processor = load(args, wanted)
                 loaded, ceilings = wanted, ceilings | {str(wanted): ceiling(model)}
-            for streams, objects, surprise in cells:
-                lead = Lead(processor, surprise) if args.random else None
-                results.append(measure(args, step, model, processor, videos[:streams], objects, surprise, lead, bar))
+            for setting in settings:
+                shown = videos[setting.frames][: setting.streams]
+                tracks = [boxes for _, boxes in shown]
+                lead = Lead(processor, setting.surprise, tracks) if args.random else None
+                results.append(measure(args.repeats, step, setting, model, processor, shown, lead, bar))
     return results, ceilings
 
 
 def measure(
-    args: argparse.Namespace,
+    repeats: int,
     step: Step,
+    setting: Setting,
     model: Any,
     processor: Any,
     videos: list[tuple[str, np.ndarray]],
-    objects: int,
-    surprise: float,
     lead: Lead | None,
     bar: Any,
 ) -> Result:
-    """Track the videos `repeats` times after a warm-up."""
+    """Track the videos `repeats` times, after their first clips for warming up."""
+
+    def run(limit: int | None = None) -> tuple[dict[tuple[int, int, int], tuple[float, ...]], dict[str, Any]]:
+        answerer = make_answerer(step, model, processor, lead, setting.objects)
+        found = dict(itertools.islice(track(step, processor, videos, setting.objects, answerer), limit))
+        return found, answerer.stats.as_dict()
+
+    run(limit=1)
     seconds, stats, boxes = [], {}, {}
-    for _ in range(args.repeats + 1):
+    for _ in range(repeats):
         started = time.perf_counter()
-        answerer = make_answerer(step, model, processor, lead, objects)
-        boxes = dict(track(step, processor, videos, objects, answerer, lead is not None))
+        boxes, stats = run()
         seconds.append(time.perf_counter() - started)
-        stats = answerer.stats.as_dict()
         bar.update()
-    return Result(step, len(videos), objects, surprise, statistics.median(seconds[1:]), stats, boxes)
+    return Result(step, setting, statistics.median(seconds), stats, boxes)
 
 
 def make_answerer(step: Step, model: Any, processor: Any, lead: Lead | None, objects: int) -> Any:
@@ -209,29 +234,38 @@ def make_answerer(step: Step, model: Any, processor: Any, lead: Lead | None, obj
     rows = step.rows if step.rows == 1 else max(step.rows, objects)
     kind = LedDraftedAnswerer if step.drafted else LedClipAnswerer
     answerer = kind(model, processor, batch_size=rows, constrained=step.constrained, stats=Stats())
-    answerer.lead = lead
+    answerer.lead, answerer.anew = lead, step.apart
     return answerer
 
 
 def track(
-    step: Step, processor: Any, videos: list[tuple[str, np.ndarray]], objects: int, answerer: Any, led: bool
+    step: Step, processor: Any, videos: list[tuple[str, np.ndarray]], objects: int, answerer: Any
 ) -> Iterator[tuple[tuple[int, int, int], tuple[float, ...]]]:
     """((video, frame, object), box) of all videos."""
+    led = answerer.lead is not None
     options = TrackingOptions(
         single_pass_up_to=0, rsot_continuation="expression" if led else "box", constrained=step.constrained
     )
+    asked = [
+        (video, numbers)
+        for video in range(len(videos))
+        for numbers in ([[n] for n in range(objects)] if step.apart else [list(range(objects))])
+    ]
 
     def sessions() -> Iterator[TrackingSession]:
-        for path, boxes in videos:
+        for video, numbers in asked:
+            path, boxes = videos[video]
             subjects = [
-                {"expression": f"object {n}"} if led else {"box": tuple(boxes[n % len(boxes)])} for n in range(objects)
+                {"expression": Lead.name(video, n)} if led else {"box": tuple(boxes[n % len(boxes), 0])}
+                for n in numbers
             ]
-            queries = [ObjectQuery(id=n, label=str(n), **subject) for n, subject in enumerate(subjects)]
+            queries = [ObjectQuery(n, str(n), **subject) for n, subject in zip(numbers, subjects, strict=True)]
             yield TrackingSession(processor.open_video(path), processor, queries, options, read_ahead=step.read_ahead)
 
-    for video, result in track_videos(sessions(), answerer, max(answerer.batch_size, objects)):
+    at_once = 1 if step.apart else max(answerer.batch_size, objects)
+    for number, result in track_videos(sessions(), answerer, at_once):
         for item in result.objects:
-            yield (video, result.frame, item.id), tuple(item.box)
+            yield (asked[number][0], result.frame, item.id), tuple(item.box)
 
 
 def ceiling(model: Any) -> dict[str, float]:
@@ -268,7 +302,7 @@ def best_of(work: Any, device: torch.device, times: int = 7) -> float:
 def measure_memory(args: argparse.Namespace) -> list[tuple[int, float]]:
     """(frames tracked, resident MB) once a minute of an endless video, made while it is tracked."""
     model, processor = load(args, getattr(torch, args.dtype))
-    step = next(step for step in STEPS if step.letter == "e")
+    step = next(step for step in STEPS if step.letter == "f")
     answerer = make_answerer(step, model, processor, Lead(processor, 0.3) if args.random else None, 1)
     rng = np.random.default_rng(0)
     background = rng.integers(0, 255, (args.size, args.size, 3), dtype=np.uint8)
@@ -281,7 +315,9 @@ def measure_memory(args: argparse.Namespace) -> list[tuple[int, float]]:
             yield frame
 
     query = (
-        ObjectQuery(0, "0", expression="object 0") if args.random else ObjectQuery(0, "0", box=(0.0, 0.1, 0.1, 0.2))
+        ObjectQuery(0, "0", expression=Lead.name(0, 0))
+        if args.random
+        else ObjectQuery(0, "0", box=(0.0, 0.1, 0.1, 0.2))
     )
     options = TrackingOptions(single_pass_up_to=0, rsot_continuation="expression" if args.random else "box")
     session = TrackingSession(processor.open_video(camera()), processor, [query], options)
@@ -321,21 +357,23 @@ def header(args: argparse.Namespace) -> str:
 def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[str, Any]]) -> str:
     """The table of steps: each line also says how much faster than its (a)."""
     results, ceilings = measured
-    what = f"random weights, size {args.random}, led" if args.random else "a checkpoint that tracks by itself"
+    what = (
+        f"random weights, size {args.random}, led along boxes" if args.random else "a checkpoint that tracks by itself"
+    )
     lines = [
-        f"## Steps: {what}, {args.frames} frames of {args.size} pixels, {args.dtype}\n",
+        f"## Steps: {what}, videos of {args.size} pixels, {args.dtype}\n",
         "Frames per second count (frame, object) pairs. Passes per frame are those of one row. Ceilings: the time "
         "that reading the weights once per pass takes at the measured bandwidth, over the time of the passes; the "
         "time that tower and language model need for every frame once at the measured speed of a matrix product, "
         "over the time of vision and prompts.\n",
-        "| step | streams | objects | surprise | s | frames/s | x (a) | passes/frame | accepted/pass | read s "
-        "| vision s | prompt s | passes s | % of bandwidth | % of FLOPs | boxes as (a) |",
-        "|" + "---|" * 16,
+        "| step | frames | streams | objects | surprise | s | frames/s | x (a) | x (a), passes alone | passes/frame "
+        "| accepted/pass | read s | vision s | prompt s | passes s | % of bandwidth | % of FLOPs | boxes as (a) |",
+        "|" + "---|" * 18,
     ]
-    first = {(r.streams, r.objects, r.surprise): r for r in results if r.step.letter == "a"}
+    first = {result.setting: result for result in results if result.step.letter == "a"}
     for result in results:
         dtype = torch.bfloat16 if result.step.bfloat16 else getattr(torch, args.dtype)
-        base = first.get((result.streams, result.objects, result.surprise))
+        base = first.get(result.setting)
         lines.append(line(result, base, ceilings[str(dtype)]))
     speeds = "; ".join(
         f"{name}: {c['gb_per_s']:.1f} GB/s read, {c['gflop_per_s']:.0f} GFLOP/s" for name, c in ceilings.items()
@@ -345,22 +383,24 @@ def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[st
 
 def line(result: Result, base: Result | None, limit: dict[str, float]) -> str:
     """One row of the table."""
-    s, step = result.stats, result.step
+    s, step, setting = result.stats, result.step, result.setting
     encoded = result.stats["frames"] * limit["frame_s"]
-    vision_and_prompts = s["vision_s"] + s["prefill_s"] if s["prefill_s"] else 0.0  # (a) does not tell them apart
+    vision_and_prompts = s["vision_s"] + s["prefill_s"]
     cells = [
         f"{step.letter} {step.says}",
-        result.streams,
-        result.objects,
-        result.surprise,
+        setting.frames,
+        setting.streams,
+        setting.objects,
+        "-" if setting.surprise is None else setting.surprise,
         f"{result.seconds:.2f}",
         f"{s['boxes'] / result.seconds:.2f}",
         "-" if base is None else f"{base.seconds / result.seconds:.2f}",
+        "-" if base is None else f"{base.stats['llm_s'] / max(s['llm_s'], 1e-9):.1f}",
         s["forwards_per_frame"],
         s["accepted_per_forward"],
         *(f"{s[name]:.2f}" for name in ("decode_s", "vision_s", "prefill_s", "llm_s")),
         f"{100 * s['forwards'] * limit['pass_s'] / max(s['llm_s'] + s['prefill_s'], 1e-9):.0f}",
-        f"{100 * encoded / vision_and_prompts:.0f}" if vision_and_prompts else "-",
+        f"{100 * encoded / max(vision_and_prompts, 1e-9):.0f}",
         "-" if base is None else agreement(result, base),
     ]
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -1,14 +1,15 @@
 """Models to time tracking with: random weights of a real size, led along recorded boxes.
 
 Speed does not depend on what weights know, only on what is accepted. A led model computes everything that a trained
-one would, and then says the answer that is prescribed: boxes that move steadily, of which a share is moved at random,
-so that drafts are right as often as one likes.
+one would, and then says the prescribed answer: the boxes recorded with a video, or boxes that move steadily, of
+which a share is moved at random, so that drafts are right as often as one likes.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,17 +98,27 @@ class Lead:
 
     Args:
         processor: writes them.
-        surprise: share of boxes that are not where steady movement puts them.
+        surprise: share of boxes that are not where steady movement puts them; None for the recorded boxes.
+        tracks: of each video, boxes (O, F, 4) in [0, 1].
     """
 
-    def __init__(self, processor: ElysiumProcessor, surprise: float) -> None:
-        self._processor, self._surprise = processor, surprise
+    def __init__(
+        self, processor: ElysiumProcessor, surprise: float | None = None, tracks: Sequence[np.ndarray] = ()
+    ) -> None:
+        self._processor, self._surprise, self._tracks = processor, surprise, tracks
+
+    @staticmethod
+    def name(video: int, number: int) -> str:
+        """What object `number` of a video is called in questions."""
+        return f"object {number} of video {video}"
 
     def target(self, request: ClipRequest) -> list[int]:
-        """Tokens of the answer to a request, its end included: the object is known by its number in the question."""
+        """Tokens of the answer to a request, its end included: the object is known by its name in the question."""
         question = request.messages[-1]["content"][-1]["text"]
-        number = int((re.search(r"object (\d+)", question) or [0, 0])[1])
-        answer = self._processor.render_answer("sot", boxes=[self._box(f.index, number) for f in request.frames])
+        number, video = map(int, re.search(r"object (\d+) of video (\d+)", question).groups())
+        answer = self._processor.render_answer(
+            "sot", boxes=[self._box(f.index, number, video) for f in request.frames]
+        )
         messages = self._processor.build_messages("chat", 0, question="?", answer=answer)
         whole = self._processor.apply_chat_template(messages, tokenize=False)
         prompt = self._processor.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
@@ -115,8 +126,11 @@ class Lead:
         before = len(encode(prompt, add_special_tokens=False)["input_ids"])
         return encode(whole, add_special_tokens=False)["input_ids"][before:]
 
-    def _box(self, frame: int, number: int) -> np.ndarray:
-        rng = np.random.default_rng(zlib.crc32(f"{frame} {number}".encode()))
+    def _box(self, frame: int, number: int, video: int) -> np.ndarray:
+        if self._surprise is None:
+            tracks = self._tracks[video]
+            return tracks[number % len(tracks), frame]
+        rng = np.random.default_rng(zlib.crc32(f"{frame} {number} {video}".encode()))
         left, top = 0.1 + 0.004 * (frame % 100) + 0.01 * number, 0.2 + 0.01 * number
         box = np.array([left, top, left + 0.25, top + 0.3])
         if rng.random() < self._surprise:
@@ -137,9 +151,21 @@ class _Leading(LogitsProcessor):
 
 
 class LedClipAnswerer(ClipAnswerer):
-    """Plain decoding of a led model."""
+    """Plain decoding, of a led model if there is a lead.
+
+    Attributes:
+        lead: what to say.
+        anew: encode the frames of every question, as code that knows one question at a time does.
+    """
 
     lead: Lead | None = None
+    anew = False
+
+    def __call__(self, requests: Sequence[ClipRequest]) -> list[Any]:
+        """Answer all requests, in order."""
+        for frame in {id(frame): frame for request in requests for frame in request.frames}.values():
+            frame.features = None if self.anew else frame.features
+        return super().__call__(requests)
 
     def _generate(self, requests: list[ClipRequest], texts: list[str]) -> list[Any]:
         if self.lead is None:
