@@ -103,6 +103,7 @@ class ParsedBoxes:
         return len(self.valid)
 
 
+_CLOSING = "])>}"
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)%?"
 _NUMBERS = rf"{_NUMBER}(?:[,;\s]+{_NUMBER})*"
 _BRACKETED = re.compile(rf"[\[(<{{]\s*(?P<numbers>{_NUMBERS})\s*[,;]?\s*(?P<close>[\])>}}])?")
@@ -114,7 +115,11 @@ _LABEL = re.compile(
 
 
 def parse_boxes(
-    text: str, num_frames: int | None = None, rounding: Rounding = "floor", first_frame: int = 1
+    text: str,
+    num_frames: int | None = None,
+    rounding: Rounding = "floor",
+    first_frame: int = 1,
+    partial: bool = False,
 ) -> ParsedBoxes:
     """Read the boxes in a model's answer. Never raises on any text, never invents a box.
 
@@ -132,13 +137,17 @@ def parse_boxes(
         num_frames: F, the number of frames asked about. None: the highest frame number with a box.
         rounding: how the text was written, see `format_box`.
         first_frame: the frame number of the first row.
+        partial: the text is the beginning of an answer that is still being written: only boxes that stay as they are,
+            whatever follows, are read.
 
     Returns:
         Boxes of shape (F, 4), a mask of shape (F,) and character spans of shape (F, 2).
     """
     found: dict[int, tuple[list[float], tuple[int, int]]] = {}
     limit = MAX_FRAMES if num_frames is None else num_frames
-    for frame, start, stop in _segments(text, first_frame):
+    if partial:  # no match goes on behind a closing bracket
+        text = text[: max(map(text.rfind, _CLOSING)) + 1]
+    for frame, start, stop in _segments(text, None if partial else first_frame):
         row = frame - first_frame
         if not 0 <= row < limit or row in found:
             continue
@@ -152,12 +161,15 @@ def parse_boxes(
     return ParsedBoxes(boxes=boxes, valid=spans[:, 0] >= 0, spans=spans)
 
 
-def _segments(text: str, first_frame: int) -> list[tuple[int, int, int]]:
-    """Cut the text at its frame labels: (frame number, start, stop) of what follows each readable label."""
+def _segments(text: str, unlabelled: int | None) -> list[tuple[int, int, int]]:
+    """Cut the text at its frame labels: (frame number, start, stop) of what follows each readable label.
+
+    A text without any label belongs to the frame `unlabelled`, if that is one: a beginning may still get its label.
+    """
     labels = list(_LABEL.finditer(text))
     if not any(label.group(1) for label in labels):
         # A plural ("in both frames the ball is at [..]") without a number is not tied to a frame.
-        return [] if labels else [(first_frame, 0, len(text))]
+        return [] if labels or unlabelled is None else [(unlabelled, 0, len(text))]
     stops = [label.start() for label in labels[1:]] + [len(text)]
     return [(int(label[1]), label.end(), stop) for label, stop in zip(labels, stops, strict=True) if label[1]]
 

@@ -7,6 +7,8 @@ reads every frame once.
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .answering import VideoFrame
+from .read_ahead import StallError
 
 GAP_POLICIES = ("hold", "previous_velocity", "none")
 RSOT_CONTINUATIONS = ("box", "expression")
@@ -101,6 +104,8 @@ class TrackingOptions:
             give the same answers.
         constrained: answers follow the box format, so every frame gets a box; False leaves the model its own words,
             and frames without a box to `gap_policy`.
+        stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
+            ahead; the source then counts as ended, with a warning. None waits for ever.
 
     Raises:
         ValueError: a value that is not allowed.
@@ -114,6 +119,7 @@ class TrackingOptions:
     prompt: str | None = None
     decoding: str = "drafted"
     constrained: bool = True
+    stall_timeout: float | None = 60.0
 
     def __post_init__(self) -> None:
         _check_clip_options(self.clip_len, self.overlap, self.single_pass_up_to)
@@ -121,6 +127,7 @@ class TrackingOptions:
         check_choice("rsot_continuation", self.rsot_continuation, RSOT_CONTINUATIONS)
         check_choice("decoding", self.decoding, DECODINGS)
         check_switch("constrained", self.constrained)
+        _check_stall_timeout(self.stall_timeout)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -135,10 +142,27 @@ class ReadClip:
     report_from: int
 
 
-def read_clips(source: Any, start: int, backward: bool, options: TrackingOptions) -> Iterator[ReadClip]:
-    """Clips from `start` on, each frame read once: shared frames (and their features) pass from clip to clip."""
+def read_clips(
+    source: Any,
+    start: int,
+    backward: bool,
+    options: TrackingOptions,
+    frames: Iterator[VideoFrame | None] | None = None,
+) -> Iterator[ReadClip]:
+    """Clips from `start` on, each frame read once: shared frames (and their features) pass from clip to clip.
+
+    Args:
+        source: an opened video.
+        start: the first frame.
+        backward: from there to the beginning.
+        options: how to cut.
+        frames: `stream_frames` of a source of unknown length, by way of a thread for example; None reads it here.
+
+    Yields:
+        Clips. What a source of unknown length raises is raised behind the frames before it, so that none is lost.
+    """
     if source.num_frames is None:
-        yield from _clips_of_stream(source, start, options)
+        yield from _clips_of_stream(source, start, options, frames or stream_frames(source, start))
         return
     total = start + 1 if backward else source.num_frames - start
     shared: list[VideoFrame] = []
@@ -154,28 +178,49 @@ def read_clips(source: Any, start: int, backward: bool, options: TrackingOptions
             return
 
 
-def _clips_of_stream(source: Any, start: int, options: TrackingOptions) -> Iterator[ReadClip]:
+def stream_frames(source: Any, start: int) -> Iterator[VideoFrame | None]:
+    """Frames of a source of unknown length from `start` on; None for each that is passed over before, as it comes."""
+    index = min(source.num_read, start)
+    while images := source.read([index]):
+        yield VideoFrame(index, source.timestamp(index), images[0]) if index >= start else None
+        index += 1
+
+
+def _clips_of_stream(
+    source: Any, start: int, options: TrackingOptions, frames: Iterator[VideoFrame | None]
+) -> Iterator[ReadClip]:
     """The same clips for a source that ends when it ends; equal to `clip_schedule` of its length."""
-    frames = _stream(source, start)
-    ahead = deque(_take(frames, max(options.single_pass_up_to, options.clip_len) + 1))
-    if len(ahead) <= max(options.single_pass_up_to, options.clip_len):
-        if not ahead:  # only now is the length known
-            check_start_frame(source, start)
-            return
-        yield ReadClip(0, list(ahead), 0)
-        return
+    ahead: deque[VideoFrame] = deque()
+    errors: list[Exception] = []
+
+    def coming() -> Iterator[VideoFrame]:
+        try:
+            yield from (frame for frame in frames if frame is not None)
+        except StallError:
+            waited = f"no frame came for {options.stall_timeout:g} s"
+            advice = "Pass a longer `stall_timeout` to wait longer, None to wait for ever."
+            source.break_off(source.num_read, waited, advice)
+        except Exception as error:
+            errors.append(error)
 
     def following() -> Iterator[VideoFrame]:
         while ahead:
             yield ahead.popleft()
-        yield from frames
+        yield from fresh_frames
 
+    fresh_frames, size = coming(), options.clip_len
+    if options.single_pass_up_to > size:  # only one frame more tells that it does not go in one piece
+        ahead.extend(_take(fresh_frames, options.single_pass_up_to + 1))
+        size = size if len(ahead) > options.single_pass_up_to else options.single_pass_up_to
     rest, shared, first_step = following(), [], 0
-    while fresh := _take(rest, options.clip_len - len(shared)):
+    while fresh := _take(rest, size - len(shared)):
         clip = shared + fresh
         yield ReadClip(first_step, clip, len(shared))
         shared = clip[len(clip) - options.overlap :]
         first_step += len(clip) - len(shared)
+    if errors:
+        raise errors[0]
+    check_start_frame(source, start)  # only now is the length known
 
 
 def _read(source: Any, indices: list[int]) -> list[VideoFrame]:
@@ -184,13 +229,6 @@ def _read(source: Any, indices: list[int]) -> list[VideoFrame]:
     images = source.read(ascending)
     frames = [VideoFrame(i, source.timestamp(i), image) for i, image in zip(ascending, images, strict=False)]
     return frames if ascending == indices else (frames[::-1] if len(frames) == len(indices) else [])
-
-
-def _stream(source: Any, start: int) -> Iterator[VideoFrame]:
-    index = start
-    while images := source.read([index]):
-        yield VideoFrame(index, source.timestamp(index), images[0])
-        index += 1
 
 
 def _take(frames: Iterator[VideoFrame], count: int) -> list[VideoFrame]:
@@ -230,3 +268,13 @@ def _check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> 
         raise ValueError(f"`overlap`={overlap} must be at least 0 and below `clip_len`={clip_len}; the paper uses 1.")
     if single_pass_up_to < 0:
         raise ValueError(f"`single_pass_up_to`={single_pass_up_to} is negative; pass 0 to always cut into clips.")
+
+
+def _check_stall_timeout(seconds: Any) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not seconds > 0 or math.isinf(seconds):
+        raise ValueError(
+            f"`stall_timeout`={seconds!r} must be a number of seconds above 0, for example 60; pass None to wait for "
+            "ever."
+        )

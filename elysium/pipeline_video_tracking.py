@@ -48,31 +48,11 @@ class VideoTrackingPipeline(Pipeline):
         """What the last call cost (so far, while a stream is read): counts and seconds, see `Stats.as_dict`."""
         return (self._stats or Stats()).as_dict()
 
-    def _sanitize_parameters(
-        self,
-        clip_len: int | None = None,
-        overlap: int | None = None,
-        single_pass_up_to: int | None = None,
-        gap_policy: str | None = None,
-        rsot_continuation: str | None = None,
-        prompt: str | None = None,
-        decoding: str | None = None,
-        constrained: bool | None = None,
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Options of a session, given at construction or per call; the ones left out keep their default."""
-        given = {
-            "clip_len": clip_len,
-            "overlap": overlap,
-            "single_pass_up_to": single_pass_up_to,
-            "gap_policy": gap_policy,
-            "rsot_continuation": rsot_continuation,
-            "prompt": prompt,
-            "decoding": decoding,
-            "constrained": constrained,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        TrackingOptions(**options)  # a wrong value is an error here, not at the first clip
-        return options, {}, {}
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Options of a session, given at construction or per call; None keeps the default where it is no value."""
+        given = {name: value for name, value in options.items() if value is not None or name == "stall_timeout"}
+        TrackingOptions(**given)  # a wrong name or value is an error here, not at the first clip
+        return given, {}, {}
 
     def __call__(
         self,
@@ -103,13 +83,15 @@ class VideoTrackingPipeline(Pipeline):
             labels: names for the results, one per object.
             direction: `"forward"`, `"backward"` or `"both"` from the start frame.
             task: `"track"`, or `"describe"` (Video-REG) for a text per box.
-            stream: return an iterator that yields each frame as soon as it is decided.
+            stream: return an iterator that yields each frame as soon as the boxes of all objects in it are decided,
+                before its clip is.
             batch_size: clip prompts that the model reads together (16 unless set at construction).
             num_frames: frames shown for `task="describe"`, from the start frame on.
             frame_interval: distance between them.
             max_new_tokens: length of a description.
             **options: the fields of `TrackingOptions`: `clip_len`, `overlap`, `single_pass_up_to`, `gap_policy`,
-                `rsot_continuation`, `prompt`, `decoding`, `constrained`. Anything else is a TypeError.
+                `rsot_continuation`, `prompt`, `decoding`, `constrained`, `stall_timeout`. Anything else is a
+                TypeError.
 
         Returns:
             Per video the list of tracked frames `{"frame", "timestamp", "objects": [{"id", "label", "score", "box":
@@ -159,7 +141,7 @@ class VideoTrackingPipeline(Pipeline):
 
     def _forward(self, prepared: dict[str, Any]) -> dict[str, Any]:
         frames: list[list[dict[str, Any]]] = [[] for _ in prepared["plans"]]
-        for position, frame in self._decided(prepared):
+        for position, frame in self._decided(prepared, partial=False):
             frames[position].append(frame)
         return {"frames": frames, "batched": prepared["batched"]}
 
@@ -169,15 +151,16 @@ class VideoTrackingPipeline(Pipeline):
         return ordered if outputs["batched"] else ordered[0]
 
     def _stream(self, prepared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for position, frame in self._decided(prepared):
+        for position, frame in self._decided(prepared, partial=True):
             yield {"video": position, **frame} if prepared["batched"] else frame
 
-    def _decided(self, prepared: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(position of the video, frame) as the frames are decided."""
+    def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(position of the video, frame) as the frames are decided; `partial`: before their clip is."""
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor) for plan in plans)
         # The device is set around the model only: between frames it is the consumer's.
-        for position, result in track_videos(sessions, answerer, answerer.batch_size, self.device_placement):
+        size, placed = answerer.batch_size, self.device_placement
+        for position, result in track_videos(sessions, answerer, size, placed, partial):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------

@@ -234,6 +234,7 @@ class ElysiumProcessor(ProcessorMixin):
         text: str,
         num_frames: int | None = None,
         target_sizes: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
+        partial: bool = False,
     ) -> ParsedBoxes:
         """Read the boxes of one answer.
 
@@ -241,6 +242,7 @@ class ElysiumProcessor(ProcessorMixin):
             text: what the model said.
             num_frames: F; None takes the highest frame number with a box.
             target_sizes: (height, width) in pixels of the frames, or one pair per frame. None: relative boxes.
+            partial: the answer is still being written: only boxes that stay, whatever follows, are read.
 
         Returns:
             `ParsedBoxes`; with `target_sizes` its boxes are in pixels.
@@ -248,7 +250,7 @@ class ElysiumProcessor(ProcessorMixin):
         Raises:
             ValueError: the number of target sizes is not the number of frames.
         """
-        parsed = parse_boxes(text, num_frames, self.box_rounding)
+        parsed = parse_boxes(text, num_frames, self.box_rounding, partial=partial)
         if target_sizes is None:
             return parsed
         sizes = np.asarray(target_sizes, dtype=np.float64)

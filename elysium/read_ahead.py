@@ -1,4 +1,4 @@
-"""Reads the next clip while the model works on this one: a thread per video, a clip ahead, ends with its reader."""
+"""Reads ahead while the model works: a thread per video, a bounded number of items ahead, ends with its reader."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from collections.abc import Iterator
 from typing import Any
 
 _PATIENCE_S = 0.1  # how long a thread with a full queue takes to see that nobody reads any more
+_FAREWELL_S = 2.0  # how long a reader that leaves waits for a thread that waits for its source
+
+
+class StallError(Exception):
+    """No item came for as long as the reader would wait."""
 
 
 class ReadAhead(Iterator):
     """An iterator whose items are made in a thread, a bounded number of them ahead.
 
     The thread starts with the first item that is asked for. It ends with its items, with `close()`, or when this
-    object is gone; it holds no reference to it. What `items` raises is raised here, where the item would have been.
+    object is gone, at the latest when `items` gives its next one; it holds no reference to this object and does not
+    keep the process alive. What `items` raises is raised here, where the item would have been.
 
     Args:
         items: what to run; only the thread touches it from the first item on.
-        ahead: items that may wait.
+        ahead: items that may wait; one more may be in the thread's hand.
+        stall_timeout: seconds that an item is waited for, then `StallError` ends this; None: for ever.
     """
 
-    def __init__(self, items: Iterator[Any], ahead: int = 1) -> None:
+    def __init__(self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None) -> None:
         self._items = items
         self._waiting: queue.Queue = queue.Queue(maxsize=ahead)
+        self._timeout = None if stall_timeout is None else min(stall_timeout, threading.TIMEOUT_MAX)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._over = False
@@ -39,7 +47,11 @@ class ReadAhead(Iterator):
             self._thread = threading.Thread(target=_run, args=work, name="elysium-read-ahead", daemon=True)
             self._items = None
             self._thread.start()
-        kind, value = self._waiting.get()
+        try:
+            kind, value = self._waiting.get(timeout=self._timeout)
+        except queue.Empty:
+            self._stopped.set()
+            raise StallError from None
         if kind == "item":
             return value
         self._over = True
@@ -48,10 +60,10 @@ class ReadAhead(Iterator):
         raise StopIteration
 
     def close(self) -> None:
-        """End the thread; what waits is dropped."""
+        """End the thread; what waits is dropped. A thread that waits for its source is waited for a moment only."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is not None and self._thread is not threading.current_thread():  # the collector runs anywhere
+            self._thread.join(_FAREWELL_S)
 
 
 def _run(items: Iterator[Any], waiting: queue.Queue, stopped: threading.Event) -> None:

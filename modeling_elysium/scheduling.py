@@ -17,6 +17,7 @@ def track_videos(
     answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
     batch_size: int = 16,
     placed: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    partial: bool = False,
 ) -> Iterator[tuple[int, FrameResult]]:
     """Run many sessions side by side, so that the model sees the clips of many videos and objects together.
 
@@ -28,11 +29,15 @@ def track_videos(
         answer: turns clip requests into answers; its `stats`, if it has any, are kept.
         batch_size: objects in flight; a session with more objects than that runs alone.
         placed: makes the context in which the model runs.
+        partial: frames are wanted before their clip is answered to the end, as soon as the boxes of all objects are
+            decided. Needs an answerer with `so_far`; others give whole clips. Worth its reading of unfinished answers
+            only where somebody takes the frames as they come.
 
     Yields:
-        (position of the session, frame) as the frames are decided.
+        (position of the session, frame) as the frames are decided; per session the same frames in the same order.
     """
     stats = getattr(answer, "stats", None) or Stats()
+    partial = partial and hasattr(answer, "so_far")
     queue = enumerate(sessions)
     running: dict[int, _Asked] = {}
     upcoming = next(queue, None)
@@ -48,9 +53,11 @@ def track_videos(
                     requests = item.session.pending()
                 item.ask(requests, answer, placed)
             _collect(running, answer, placed)
-            for position in [position for position, item in running.items() if item.complete]:
-                item = running[position]
-                results = item.accept(stats)
+            for position, item in list(running.items()):
+                if item.complete:
+                    results = item.accept(stats)
+                else:
+                    results = item.accept_partial(answer, stats) if partial else []
                 if item.session.done:
                     del running[position]
                 yield from ((position, result) for result in results)
@@ -85,9 +92,21 @@ class _Asked:
         """Give the session its answers, in order; it can ask again then."""
         answers = [self.answers[ticket] for ticket in self.tickets]
         self.tickets, self.requests, self.answers = None, [], {}
+        return self._decide(self.session.accept, answers, stats)
+
+    def accept_partial(self, answer: Any, stats: Stats) -> list[FrameResult]:
+        """Give the session what there is of its answers, once each of them has begun."""
+        with stats.timed("parse"):
+            open_tickets = [ticket for ticket in self.tickets if ticket not in self.answers]
+            begun = {**self.answers, **answer.so_far(open_tickets)}
+        if len(begun) < len(self.tickets):
+            return []
+        return self._decide(self.session.accept_partial, [begun[ticket] for ticket in self.tickets], stats)
+
+    def _decide(self, accept: Callable, answers: list[ClipAnswer], stats: Stats) -> list[FrameResult]:
         before = self.session.num_decided
         with stats.timed("parse"):
-            results = self.session.accept(answers)
+            results = accept(answers)
         stats.frames += len(results)
         stats.boxes += self.session.num_decided - before
         return results

@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from .answering import ClipAnswer, ClipRequest, VideoFrame, resize
-from .clips import ReadClip, TrackingOptions, bridge_gap, check_choice, check_start_frame, clip_schedule, read_clips
+from .clips import (
+    ReadClip,
+    TrackingOptions,
+    bridge_gap,
+    check_choice,
+    check_start_frame,
+    clip_schedule,
+    read_clips,
+    stream_frames,
+)
 from .read_ahead import ReadAhead
 
 DIRECTIONS = ("forward", "backward", "both")
@@ -93,9 +102,13 @@ class _Track:
     seen: deque = field(default_factory=lambda: deque(maxlen=5))  # (step, box) the model gave, latest last
     recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
 
+    def is_given(self, step: int) -> bool:
+        """Whether the box of `step` comes with the question."""
+        return step == 0 and self.query.box is not None
+
     def start_box(self, step: int) -> np.ndarray | None:
         """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
-        if step == 0 and self.query.box is not None:
+        if self.is_given(step):
             return np.asarray(self.query.box, dtype=np.float64)
         return self.recent.get(step, self.seen[-1][1] if self.seen else None)
 
@@ -132,15 +145,21 @@ class _Lane:
         self.finished = False
         self._clips = read_clips(source, self.start, backward, options)
         self._clip: ReadClip | None = None
+        self._reader: ReadAhead | None = None
 
-    def read_ahead(self, processor: Any) -> None:
-        """Let a thread read and resize one clip ahead."""
-        self._clips = ReadAhead(_resized(self._clips, processor))
+    def read_ahead(self, source: Any, processor: Any) -> None:
+        """Let a thread read and resize one clip ahead: of a stream frame by frame, so that a clip is there in time."""
+        if source.num_frames is not None:
+            self._reader = self._clips = ReadAhead(_resized(self._clips, processor))
+            return
+        frames = _resized_frames(stream_frames(source, self.start), processor)
+        self._reader = ReadAhead(frames, self.options.clip_len, self.options.stall_timeout)
+        self._clips = read_clips(source, self.start, self.backward, self.options, self._reader)
 
     def close(self) -> None:
         """Stop reading."""
-        if isinstance(self._clips, ReadAhead):
-            self._clips.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def covers(self, frame: int) -> bool:
         """Whether this lane reports `frame` at all."""
@@ -164,22 +183,39 @@ class _Lane:
             requests.append(replace(request, known_boxes=track.known_boxes(first)))
         return requests
 
-    def accept(self, answers: list[ClipAnswer], processor: Any) -> Iterator[tuple[VideoFrame, _Track, float, Any]]:
-        """Decide the new frames of the clip from one answer per object: (frame, track, score, box or None)."""
-        clip = self._clip
-        for track, answer in zip(self.tracks, answers, strict=True):
-            parsed = processor.post_process_boxes(answer.text, num_frames=len(clip.frames))
-            for row in range(clip.report_from, len(clip.frames)):
+    def accept(
+        self, answers: list[ClipAnswer], processor: Any, partial: bool = False
+    ) -> Iterator[tuple[VideoFrame, _Track, float, Any]]:
+        """Decide what is left of the clip from one answer per object: (frame, track, score, box or None).
+
+        Of `partial` answers the frames that have a box in all of them, up to the first that has not: its box may
+        still come, and what stands in a gap depends on it.
+        """
+        clip, first_shared = self._clip, self.clip_end - max(self.options.overlap, 1)
+        parsed = [processor.post_process_boxes(item.text, len(clip.frames), partial=partial) for item in answers]
+        first = stop = self.decided - clip.first_step
+        while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, parsed)):
+            stop += 1
+        for track, answer, said in zip(self.tracks, answers, parsed, strict=True):
+            for row in range(first, stop):
                 step = clip.first_step + row
                 box, score = None, 0.0
-                if step == 0 and track.query.box is not None:
+                if track.is_given(step):
                     box, score = np.asarray(track.query.box, dtype=np.float64), 1.0  # given, not asked
-                elif parsed.valid[row]:
-                    box, score = parsed.boxes[row], answer.score(*parsed.spans[row])
+                elif said.valid[row]:
+                    box, score = said.boxes[row], answer.score(*said.spans[row])
                 yield clip.frames[row], track, score, track.decide(step, box, self.options.gap_policy)
-            first_shared = clip.first_step + len(clip.frames) - max(self.options.overlap, 1)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
-        self.decided = clip.first_step + len(clip.frames)
+        self.decided = clip.first_step + stop
+
+    @property
+    def clip_end(self) -> int:
+        """The step behind the clip that was read last."""
+        return self._clip.first_step + len(self._clip.frames)
+
+    def _all_tell(self, step: int, row: int, parsed: list[Any]) -> bool:
+        """Whether every object has a box in a frame of the clip."""
+        return all(track.is_given(step) or said.valid[row] for track, said in zip(self.tracks, parsed, strict=True))
 
 
 def _resized(clips: Iterator[ReadClip], processor: Any) -> Iterator[ReadClip]:
@@ -187,6 +223,13 @@ def _resized(clips: Iterator[ReadClip], processor: Any) -> Iterator[ReadClip]:
     for clip in clips:
         resize(clip.frames[clip.report_from :], processor)
         yield clip
+
+
+def _resized_frames(frames: Iterator[VideoFrame | None], processor: Any) -> Iterator[VideoFrame | None]:
+    """The same for the frames of a stream, one by one."""
+    for frame in frames:
+        resize([] if frame is None else [frame], processor)
+        yield frame
 
 
 def build_request(
@@ -224,15 +267,16 @@ class TrackingSession:
     """The state of tracking one or several objects through one video.
 
     A session is passive: `pending()` reads the next clip and says what to ask, `accept()` takes the answers and gives
-    the frames that are decided. Memory does not grow with the video.
+    the frames that are decided; `accept_partial()` takes what there is of them before. Memory does not grow with the
+    video.
 
     Args:
         source: the opened video (`processor.open_video`).
         processor: builds messages and reads boxes.
         objects: the objects; those with the same start frame and direction see the same clips and share features.
         options: see `TrackingOptions`.
-        read_ahead: read and resize the next clip in a thread while this one is answered; not for streams, which are
-            read when they are asked, and not where objects go apart in time. The thread ends with the session.
+        read_ahead: read and resize the next clip in a thread while this one is answered; not where objects go apart
+            in time. The thread ends with the session, at the latest when a stream gives its next frame.
 
     Raises:
         ValueError: no object, a start frame outside the video, or backward tracking in a source of unknown length.
@@ -260,8 +304,8 @@ class TrackingSession:
                 )
         self.num_decided = 0  # (frame, object) pairs so far
         self._lanes = self._make_lanes()
-        if read_ahead and len(self._lanes) == 1 and source.num_frames is not None:
-            self._lanes[0].read_ahead(processor)
+        if read_ahead and len(self._lanes) == 1:
+            self._lanes[0].read_ahead(source, processor)
         self._asked: list[tuple[_Lane, int]] = []
         self._waiting: dict[int, FrameResult] = {}
         self._order = {query.id: place for place, query in enumerate(self.objects)}
@@ -313,28 +357,44 @@ class TrackingSession:
         remaining = iter(answers)
         for lane, count in self._asked:
             if count:
-                for frame, track, score, box in lane.accept([next(remaining) for _ in range(count)], self.processor):
-                    self._note(lane, frame, track.query, score, box)
+                self._decide(lane, [next(remaining) for _ in range(count)])
         self._asked = []
         return self.flush()
+
+    def accept_partial(self, answers: list[ClipAnswer]) -> list[FrameResult]:
+        """Take what there is of the answers to the last `pending()`, in order; return the frames decided by that.
+
+        `accept()` has to follow with the whole answers. Both together return the frames that it alone would have
+        returned, in the same order.
+        """
+        remaining = iter(answers)
+        for lane, count in self._asked:
+            if count:
+                self._decide(lane, [next(remaining) for _ in range(count)], partial=True)
+                if lane.decided < lane.clip_end:
+                    break  # frames are noted lane by lane, which is their order
+        return self.flush(partial=True)
+
+    def _decide(self, lane: _Lane, answers: list[ClipAnswer], partial: bool = False) -> None:
+        for frame, track, score, box in lane.accept(answers, self.processor, partial):
+            self._note(lane, frame, track.query, score, box)
 
     def close(self) -> None:
         """Stop reading the video; only for a session that is given up before it is done."""
         for lane in self._lanes:
             lane.close()
 
-    def flush(self) -> list[FrameResult]:
-        """Frames that no unfinished lane can still add to."""
-        ready = [
-            frame
-            for frame in self._waiting
+    def flush(self, partial: bool = False) -> list[FrameResult]:
+        """Frames that no unfinished lane can still add to; if `partial`, up to the first that one can add to."""
+        backward = any(lane.backward for lane in self._lanes)
+        results = []
+        for frame in list(self._waiting) if backward else sorted(self._waiting):
             if all(
                 lane.finished or not lane.covers(frame) or lane.step_of(frame) < lane.decided for lane in self._lanes
-            )
-        ]
-        if not any(lane.backward for lane in self._lanes):
-            ready.sort()
-        results = [self._waiting.pop(frame) for frame in ready]
+            ):
+                results.append(self._waiting.pop(frame))
+            elif partial:
+                break
         for result in results:
             result.objects.sort(key=lambda item: self._order[item.id])
         return results

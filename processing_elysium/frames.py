@@ -244,7 +244,6 @@ class FrameStream(VideoSource):
         """Take the first frame, to know the size."""
         self.name = name
         self._iterator = frames
-        self._position = 0  # number of the next frame to come
         self._kept: dict[int, np.ndarray] = {}
         first = self._pull()
         if first is None:
@@ -255,26 +254,27 @@ class FrameStream(VideoSource):
         """The next frame; None at the end."""
         item = None if self.num_frames is not None else next(self._iterator, None)
         if item is None:
-            self.num_frames = self._position
+            self.num_frames = self.num_read
             return None
         frame = _load_frame(item)
-        if self._position == 0:
+        if self.num_read == 0:
             self.height, self.width = frame.shape[:2]
         elif frame.shape[:2] != (self.height, self.width):
-            self._break_off(self._position, f"the frame size changes to {frame.shape[1]} x {frame.shape[0]}")
+            reason = f"the frame size changes to {frame.shape[1]} x {frame.shape[0]}"
+            self.break_off(self.num_read, reason, "Resize the frames to one size to get the rest.")
             return None
-        self._position += 1
+        self.num_read += 1
         return frame
 
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         found: dict[int, np.ndarray] = {}
         for index in indices:
-            if index < self._position and index not in self._kept:
+            if index < self.num_read and index not in self._kept:
                 raise ValueError(
                     f"frame {index} of {self.name} has passed and is not kept; read forwards or pass a file."
                 )
             frame = self._kept.get(index)
-            while frame is None or self._position <= index:
+            while frame is None or self.num_read <= index:
                 frame = self._pull()
                 if frame is None:
                     break

@@ -43,6 +43,7 @@ class VideoSource(ABC):
         fps: frames per second, None when unknown.
         num_frames: length, None while unknown (an iterator that has not ended). A video that turns out to be
             damaged lowers it when the damage is met.
+        num_read: frames that have come so far from a source of unknown length; 0 where frames are read by index.
     """
 
     name: str = "video"
@@ -50,6 +51,7 @@ class VideoSource(ABC):
     height: int = 0
     fps: float | None = None
     num_frames: int | None = None
+    num_read: int = 0
 
     def read(self, indices: Iterable[int]) -> list[np.ndarray]:
         """Read frames.
@@ -107,14 +109,24 @@ class VideoSource(ABC):
     def __exit__(self, *details: object) -> None:
         self.close()
 
-    def _break_off(self, index: int, reason: str) -> None:
-        """Note that nothing can be read from frame `index` on, and say so once."""
+    def break_off(
+        self, index: int, reason: str, advice: str = "Re-encode or download the video again to get the rest."
+    ) -> None:
+        """Note that nothing can be read from frame `index` on, and warn.
+
+        Args:
+            index: frames that there are.
+            reason: what ended them.
+            advice: what to do, a sentence.
+
+        Raises:
+            ValueError: there is no frame at all.
+        """
         self.num_frames = index
         if index == 0:
             raise ValueError(f"`video`={self.name!r} holds no readable frame ({reason}); pass another file.")
         warnings.warn(
-            f"{self.name!r} breaks off after {index} frames ({reason}); going on with these. Re-encode or download "
-            "the video again to get the rest.",
+            f"{self.name!r} breaks off after {index} frames ({reason}); going on with these. {advice}",
             stacklevel=_caller_level(),
         )
 
@@ -175,7 +187,7 @@ class VideoFile(VideoSource):
         self.height, self.width, self.fps = self._pyav.height, self._pyav.width, self._pyav.fps
         self.num_frames = self._pyav.num_frames
         if self._pyav.problem is not None:
-            self._break_off(self.num_frames, self._pyav.problem)
+            self.break_off(self.num_frames, self._pyav.problem)
 
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         if self._decord is not None:
@@ -184,14 +196,14 @@ class VideoFile(VideoSource):
             except Exception as error:  # see _open_decord; a file that breaks in the middle ends here
                 self._decord = None
                 if av is None:
-                    self._break_off(indices[0], f"decord: {str(error).splitlines()[0]}")
+                    self.break_off(indices[0], f"decord: {str(error).splitlines()[0]}")
                     return []
                 self._pyav = _PyAVReader(self._data, self.name)
         if self._pyav is None:
             raise ValueError(f"{self.name!r} is closed; open it again.")
         frames = self._pyav.read(indices)
         if len(frames) < len(indices):
-            self._break_off(self._pyav.num_frames, self._pyav.problem or "the end of the file")
+            self.break_off(self._pyav.num_frames, self._pyav.problem or "the end of the file")
         return frames
 
     def timestamp(self, index: int) -> float | None:

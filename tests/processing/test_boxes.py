@@ -289,6 +289,39 @@ def test_a_truncated_answer_only_loses_its_end(num_frames, cut):
     np.testing.assert_array_equal(part.boxes[part.valid], whole.boxes[part.valid])
 
 
+def assert_beginnings_stay(text):
+    whole, before = parse_boxes(text, 9), np.zeros(9, dtype=bool)
+    for cut in range(len(text) + 1):
+        part = parse_boxes(text[:cut], 9, partial=True)
+        assert part.valid[before].all() and whole.valid[part.valid].all()
+        np.testing.assert_array_equal(part.boxes[part.valid], whole.boxes[part.valid])
+        np.testing.assert_array_equal(part.spans[part.valid], whole.spans[part.valid])
+        before = part.valid
+
+
+@settings(patient, max_examples=200)
+@given(
+    st.one_of(
+        st.lists(pieces, max_size=60).map("".join),
+        st.from_regex(r"\A(Frame [1-9]: [\[(]?([0-9]{1,3}[,)] ?){0,5}[\])]?,? ?){0,6}\Z"),
+    )
+)
+def test_what_a_beginning_says_stays(text):
+    assert_beginnings_stay(text)
+
+
+@pytest.mark.parametrize("text", [row[0] for row in PARSED], ids=range(len(PARSED)))
+def test_what_a_beginning_of_a_known_text_says_stays(text):
+    assert_beginnings_stay(text)
+
+
+def test_a_beginning_tells_a_box_with_its_bracket():
+    text = format_boxes([[0.1, 0.2, 0.5, 0.66]] * 3)
+    told = [parse_boxes(text[:cut], 3, partial=True).valid.sum() for cut in range(len(text) + 1)]
+    assert told == [text[:cut].count("]") for cut in range(len(text) + 1)]
+    assert not parse_boxes("I see [1,2,3,4], Fr", 3, partial=True).valid.any()  # may get its label yet
+
+
 # --------------------------------------------------------------------------------------------------------------
 def test_conversions():
     np.testing.assert_allclose(xyxy_to_xywh([[1, 2, 4, 8]]), [[1, 2, 3, 6]])

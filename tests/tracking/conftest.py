@@ -1,7 +1,9 @@
 import pytest
 
+import modeling_elysium.pipeline_video_tracking as pipeline_module
+
 from .media import bad_files
-from .oracle import tiny_pipeline
+from .oracle import Oracle, tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,17 @@ def files(tmp_path_factory):
 def pipe():
     """The pipeline around a tiny random model."""
     return tiny_pipeline()
+
+
+@pytest.fixture
+def oracle(pipe, monkeypatch):
+    """The pipeline answered by the oracle instead of the model."""
+    oracle = Oracle()
+
+    class Answerer(pipeline_module.ClipAnswerer):
+        def __call__(self, requests):
+            return oracle(requests)
+
+    monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
+    monkeypatch.setattr(pipeline_module, "DraftedAnswerer", Answerer)
+    return oracle

@@ -90,8 +90,13 @@ def scripted_model(processor, script: Script, **overrides):
 def saying(processor, text_of: Callable[[str], str]) -> Script:
     """The script that writes `text_of(question)`, place by place, whatever stands there so far, and ends."""
 
+    targets: dict[str, list[int]] = {}  # a long text takes long to tokenize, and is asked for token by token
+
     def script(question: str, answer: Sequence[int]) -> int:
-        target = answer_ids(processor, text_of(question))
+        text = text_of(question)
+        if text not in targets:
+            targets[text] = answer_ids(processor, text)
+        target = targets[text]
         return target[len(answer)] if len(answer) < len(target) else processor.tokenizer.eos_token_id
 
     return script

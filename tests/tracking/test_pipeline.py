@@ -15,12 +15,11 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-import modeling_elysium.pipeline_video_tracking as pipeline_module
 from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
 from processing_elysium.frames import FrameList
 
 from .media import write_mp4
-from .oracle import PROCESSOR, Oracle, fitting_model, moving_box, video
+from .oracle import PROCESSOR, fitting_model, moving_box, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -31,20 +30,6 @@ def px(frame, lane=0):
 
 def values(result, place=0):
     return list(result["objects"][place]["box"].values())
-
-
-@pytest.fixture
-def oracle(pipe, monkeypatch):
-    """The pipeline answered by the oracle instead of the model."""
-    oracle = Oracle()
-
-    class Answerer(pipeline_module.ClipAnswerer):
-        def __call__(self, requests):
-            return oracle(requests)
-
-    monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
-    monkeypatch.setattr(pipeline_module, "DraftedAnswerer", Answerer)
-    return oracle
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -109,7 +94,7 @@ def test_a_camera_is_tracked_while_it_runs(pipe, oracle):
 
     stream = pipe(camera(), box=px(0), stream=True, single_pass_up_to=0)
     next(stream)
-    assert len(taken) <= 9
+    assert len(taken) <= 8 + 8 + 1  # the clip, the next in the queue, and a frame in the thread's hand
 
 
 @pytest.mark.parametrize("ends", ["read to the end", "closed", "forgotten", "failed"])
@@ -274,7 +259,8 @@ def test_stats_of_the_last_call(pipe):
     begun = pipe.stats
     list(stream)
     stats = pipe.stats
-    assert (begun["answers"], stats["answers"], stats["frames"], stats["boxes"]) == (2, 4, 5, 10)
+    assert begun["frames"] >= 1 and begun["answers"] == 0  # a given box does not wait for the end of an answer
+    assert (stats["answers"], stats["frames"], stats["boxes"]) == (4, 5, 10)
     assert stats["forwards"] <= stats["tokens"] and stats["accepted"] <= stats["drafted"]
     assert stats["forwards_per_frame"] > 0 and stats["peak_memory_mb"] > 0
     for stage in ("decode", "vision", "prefill", "llm", "parse"):
