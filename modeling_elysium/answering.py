@@ -360,11 +360,9 @@ def _token_of_digit(ids: list[int], text: str, tokenizer: Any) -> list[int]:
 
     Digits are counted instead of characters, because decoding may drop or merge the spaces between pieces.
     """
-    special = set(tokenizer.all_special_ids)
-    owners: list[int] = []
-    for place, token in enumerate(ids):
-        if token not in special:
-            owners.extend([place] * _count_digits(tokenizer.decode([token])))
+    own = set(ids).difference(tokenizer.all_special_ids)
+    digits = {token: _count_digits(tokenizer.decode([token])) for token in own}  # an answer repeats few tokens
+    owners = [place for place, token in enumerate(ids) for _ in range(digits.get(token, 0))]
     return owners if len(owners) == _count_digits(text) else []
 
 
