@@ -183,8 +183,13 @@ class LedClipAnswerer(ClipAnswerer):
             del self.model.generate
 
 
+# How often the embedded checkpoint says the right number behind a wrong one: 75 % of 1 644 numbers of 12 test clips and
+# 2 test videos (2026-11-23). A led model says the right token so often; a number has one or two.
+FORESIGHT = 0.86
+
+
 class LedDraftedAnswerer(DraftedAnswerer):
-    """Drafted decoding of a led model."""
+    """Drafted decoding of a led model; behind a wrong token of a draft it often is wrong itself, see `FORESIGHT`."""
 
     lead: Lead | None = None
 
@@ -192,15 +197,17 @@ class LedDraftedAnswerer(DraftedAnswerer):
         self, rows: list[Any], slots: list[int], said: list[list[tuple[int, float]]], grow: bool = False
     ) -> None:
         if self.lead is not None:
-            led = []
-            for row, answers in zip(rows, said, strict=True):
-                target, before = self.lead.target(row.request), len(row.pending) - 1
-                places = [len(row.ids) + place - before for place, _ in row.questions()]
-                led.append(
-                    [
-                        (target[min(at, len(target) - 1)], logprob)
-                        for at, (_, logprob) in zip(places, answers, strict=True)
-                    ]
-                )
-            said = led
+            said = [self._led(row, answers) for row, answers in zip(rows, said, strict=True)]
         super()._settle(rows, slots, said, grow)
+
+    def _led(self, row: Any, answers: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        """What the lead has the model say in place of its own answers, with their log-probabilities."""
+        target, first, astray, led = self.lead.target(row.request), len(row.pending) - 1, False, []
+        rng = np.random.default_rng(zlib.crc32(f"{row.ticket} {len(row.ids)}".encode()))
+        for (place, _), (_, logprob) in zip(row.questions(), answers, strict=True):
+            drafted = row.draft[place - first] if place - first < len(row.draft) else None
+            right = target[min(len(row.ids) + place - first, len(target) - 1)]
+            told = right if drafted is None or not astray or rng.random() < FORESIGHT else drafted
+            led.append((told, logprob))
+            astray |= drafted != right
+        return led

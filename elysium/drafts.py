@@ -1,8 +1,11 @@
 """Guesses of what a tracking answer says next, for the model to check many tokens in one forward pass.
 
 A draft can be wrong, never harmful: `decoding.py` keeps only what the model itself would have said. What makes drafts
-good: the text between the numbers is known, and boxes change little from frame to frame. A number that the model
-corrects moves what is guessed after it: x2 follows x1, y2 follows y1, and the next frames follow both.
+good: the text between the numbers is known, boxes change little from frame to frame, and a pass says more than it
+decides. Behind a number that it corrects it has read the rest of the draft too, and said what should stand there. That
+was said of a text with a wrong number in it, so it decides nothing, but it is the better guess for the next pass
+(Jacobi decoding: Santilli et al., arXiv 2305.10427). Where nothing was said, x2 follows x1, y2 follows y1, and the
+next frames follow both.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .grammar import AnswerFormat, Cursor
+from .grammar import AnswerFormat, Cursor, NumberTokens
 
 RULES = ("steady", "velocity", "hold")  # the order settles ties
 _STEADY_BOXES = 5
@@ -20,6 +23,7 @@ _TRUST_AT_FIRST = 0.5
 _TRUST_STEP = 0.3
 _LOOK_BACK = 3  # tokens that have to be the same where a repetition is looked for
 _WORTH = 0.4  # a further frame is drafted while it has this chance to be reached
+_FRAMES_AT_LEAST = 3  # more than are decided as a rule: what a pass says of the others is the next draft
 
 
 class Motion:
@@ -83,6 +87,7 @@ class Drafter:
         self.cursor = Cursor(layout, tokenizer)
         self._said: list[int] = []
         self._motion = Motion(known)
+        self._heard: dict[tuple[int, int], int] = {}  # (row, coordinate) -> number the model said of a wrong draft
         self._box: list[int] = []  # numbers of the frame under way
         self._row = 0
         self._trust = _TRUST_AT_FIRST  # that a frame comes out as drafted
@@ -118,8 +123,8 @@ class Drafter:
                 row, coordinate = cursor.place // 4, cursor.place % 4
                 if row >= last or coordinate != len(box):
                     break
-                guess = self._motion.guess(row, box)
-                number = None if guess is None else cursor.numbers.nearest(guess[coordinate], cursor.tokens)
+                guess = self._guess(row, coordinate, box)
+                number = None if guess is None else cursor.numbers.nearest(guess, cursor.tokens)
                 if number is None:
                     break
                 rest = [*number[len(cursor.tokens) :], cursor.closing]
@@ -131,6 +136,37 @@ class Drafter:
                     box = [*box, closed[2]] if closed[1] < 3 else []
             tokens.extend(rest)
         return tokens[:most]
+
+    def _guess(self, row: int, coordinate: int, box: Sequence[int]) -> float | None:
+        """What a number may be, behind those of `box` in its frame."""
+        if (row, coordinate) in self._heard:
+            return self._heard[row, coordinate]
+        moved = self._motion.guess(row, box)
+        return None if moved is None else moved[coordinate]
+
+    def hear(self, cursor: Cursor, draft: Sequence[int], said: Sequence[int]) -> None:
+        """Note what the model said at the places of a draft that it did not accept to the end.
+
+        Args:
+            cursor: where the draft began; it is moved along.
+            draft: the drafted tokens.
+            said: for each, the token that the model would have put there, behind the draft's tokens before it.
+        """
+        self._heard = {}
+        drafted = list(cursor.tokens) if cursor.in_number else []
+        instead = list(drafted)
+        for token, other in zip(draft, said, strict=True):
+            numbers = cursor.numbers
+            closed = cursor.feed(token)
+            if closed is not None:
+                self._heard[closed[:2]] = _heard(numbers, closed[2], drafted, instead)
+            if cursor.lost or cursor.finished:
+                return
+            if closed is not None or not cursor.in_number or not cursor.tokens:
+                drafted, instead = [], []
+            else:
+                drafted.append(token)
+                instead.append(other)
 
     def _repeat(self) -> list[int]:
         """What followed the last few tokens where they stood before."""
@@ -145,7 +181,7 @@ class Drafter:
         """Frames, with the one under way, that a draft holds: a further one while it has a fair chance."""
         if self._trust >= 0.99:
             return self.cursor.layout.num_frames
-        return 1 + int(math.log(_WORTH) / math.log(max(self._trust, 0.01)))
+        return max(1 + int(math.log(_WORTH) / math.log(max(self._trust, 0.01))), _FRAMES_AT_LEAST)
 
     def learn(self, drafted: int, accepted: int) -> None:
         """Note that `accepted` of `drafted` tokens were right, before they are fed."""
@@ -155,3 +191,11 @@ class Drafter:
             self._trust += _TRUST_STEP * (1 - self._trust)
         if accepted < drafted:
             self._trust -= _TRUST_STEP * self._trust
+
+
+def _heard(numbers: NumberTokens, drafted: int, tokens: list[int], said: list[int]) -> int:
+    """The number that the model meant where it said `said` at the places of the tokens of the number `drafted`."""
+    if said[:1] != tokens[:1] and len(said) > 1:  # later digits were said behind a first one that it did not want
+        fitting = numbers.nearest(drafted, tuple(said[:1]))
+        return drafted if fitting is None else numbers.whole[fitting]
+    return numbers.whole.get(tuple(said), drafted)

@@ -79,8 +79,12 @@ class AnswerRow:
             Tokens of the pass that stay in the cache, and drafted tokens that were right.
         """
         before, taken, self.pending = len(self.pending), 0, []
-        for place, options in enumerate(self.along):
-            token, logprob = (options[0], 0.0) if len(options) == 1 else said[before - 1 + place]
+        start = None if self.drafter is None else self.drafter.cursor.copy()
+        answers = [
+            (options[0], 0.0) if len(options) == 1 else said[before - 1 + place]
+            for place, options in enumerate(self.along)
+        ]
+        for place, (token, logprob) in enumerate(answers):
             self.take(token, logprob)
             taken += 1
             if self.finished or place >= len(self.draft) or token != self.draft[place]:
@@ -88,6 +92,8 @@ class AnswerRow:
         accepted = sum(a == b for a, b in zip(self.ids[-taken:], self.draft, strict=False))
         if self.drafter is not None:
             self.drafter.learn(len(self.draft), accepted)
+            heard = len(answers) if accepted < len(self.draft) else 0
+            self.drafter.hear(start, self.draft[:heard], [token for token, _ in answers[: len(self.draft)][:heard]])
         kept = before + taken - 1
         self.pending = self.pending[-1:]
         self.position += kept

@@ -133,7 +133,7 @@ SAYINGS = [
     ("holds", lambda p: boxes_text(p, 6, step=(0, 0, 0, 0)), 4),  # every draft is right
     ("moves", lambda p: boxes_text(p, 6), 8),  # constant velocity
     ("grows", lambda p: boxes_text(p, 6, step=(0, 0, 3, 2)), 10),  # a wrong x2 does not spoil what is before it
-    ("jumps", lambda p: boxes_text(p, 6, step=(9, 7, 5, 8)), None),  # x2 does not follow x1
+    ("jumps", lambda p: boxes_text(p, 6, step=(9, 7, 5, 8)), 12),  # x2 does not follow x1
     ("skips frames", lambda p: boxes_text(p, 6, skip=(1, 4)), None),  # as training writes frames without the object
     (
         "repeats a frame",

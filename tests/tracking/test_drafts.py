@@ -1,0 +1,67 @@
+"""What is drafted: boxes moved on, and what the model said of an earlier draft."""
+
+import pytest
+
+from modeling_elysium.drafts import Drafter, Motion
+from modeling_elysium.grammar import AnswerFormats
+
+from .scripted import answer_ids
+from .tokenizers_of_all_kinds import KINDS, processor_of
+
+
+def drafter_of(processor, num_frames, known=()):
+    layout = AnswerFormats(processor, {processor.tokenizer.eos_token_id}).of(num_frames)
+    return Drafter(layout, processor.tokenizer, known)
+
+
+# boxes known by row, guessed row, numbers of it that are there, the guess
+MOTIONS = [
+    ([(0, (10, 20, 30, 40))], 1, (), (10, 20, 30, 40)),  # nothing but one box: it stays
+    ([(0, (10, 20, 30, 40)), (1, (12, 20, 32, 40))], 2, (), (14, 20, 34, 40)),  # goes on as it went
+    ([(-2, (10, 20, 30, 40)), (0, (14, 20, 34, 40))], 1, (), (16, 20, 36, 40)),  # two frames apart
+    ([(0, (10, 20, 30, 40))], 1, (15,), (15, 20, 35, 40)),  # x2 follows x1
+    ([(0, (10, 20, 30, 40))], 1, (15, 18, 36), (15, 18, 36, 38)),  # and y2 follows y1
+]
+
+
+@pytest.mark.parametrize(("known", "row", "so_far", "expected"), MOTIONS)
+def test_boxes_move_on(known, row, so_far, expected):
+    assert tuple(round(v) for v in Motion(known).guess(row, so_far)) == expected
+
+
+# text drafted, text that the model put in its place token by token, the next draft behind "Frame 1: [34,"
+HEARD = [
+    (
+        "34,40,51,67], Frame 2: [34,40,51,67]",
+        "35,41,53,68], Frame 2: [36,42,54,69]",
+        "41,53,68], Frame 2: [36,42,54,69]",
+    ),
+    # a first digit that it did not want: the second was said behind the wrong one, so the nearest number counts
+    (
+        "34,40,51,67], Frame 2: [34,40,51,67]",
+        "34,37,51,67], Frame 2: [34,40,51,67]",
+        "{3x},51,67], Frame 2: [34,40,51,67]",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("drafted", "said", "expected"), HEARD)
+def test_what_the_model_said_of_a_wrong_draft_is_the_next_one(kind, drafted, said, expected):
+    processor = processor_of(kind)
+    draft, other = (answer_ids(processor, f"Frame 1: [{text}") for text in (drafted, said))
+    drafter = drafter_of(processor, 3, known=[(0, (34, 40, 51, 67))])
+    drafter.hear(drafter.cursor.copy(), draft, other[: len(draft)])
+    for token in draft:  # up to the second number
+        if drafter.cursor.place == 1 and drafter.cursor.in_number:
+            break
+        drafter.feed(token)
+    text = processor.tokenizer.decode(drafter.draft(200))
+    split = len(processor.tokenizer("37", add_special_tokens=False)["input_ids"]) > 1
+    assert text.strip().startswith(expected.replace("{3x}", "39" if split else "37"))
+
+
+def test_nothing_known_nothing_drafted_but_the_text():
+    processor = processor_of("characters")
+    drafter = drafter_of(processor, 2)
+    assert processor.tokenizer.decode(drafter.draft(50)).strip() == "Frame 1: ["
