@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,7 @@ class ClipAnswerer:
     Attributes:
         max_images: frames per pass of the vision tower.
         stops: token ids that end an answer.
+        encodes_ahead: `prepare` encodes frames too.
     """
 
     def __init__(
@@ -132,6 +134,9 @@ class ClipAnswerer:
         self.constrained = constrained
         self.stats = stats if stats is not None else Stats()
         self.stops = _stop_ids(model.generation_config, processor.tokenizer)
+        # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
+        moved = getattr(model, "hf_device_map", None)
+        self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
         self._formats = AnswerFormats(processor, self.stops)
         self._warned = False
         self._budgets: dict[int, int] = {}
@@ -201,6 +206,16 @@ class ClipAnswerer:
                 kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
                 for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
                     frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
+
+    def prepare(self, frames: list[VideoFrame]) -> None:
+        """Do ahead what needs no question: resizing and, where `encodes_ahead`, the vision tower.
+
+        For a reader's thread. On a GPU its work is on a stream of its own, beside the language model's passes.
+        """
+        resize([frame for frame in frames if frame.pixels is None and frame.features is None], self.processor)
+        if self.encodes_ahead:
+            with _own_stream(self.model.device), torch.inference_mode():
+                self.encode_frames(frames)
 
     # ----------------------------------------------------------------------------------------------------------
     def _render(self, request: ClipRequest) -> str:
@@ -311,8 +326,25 @@ def resize(frames: list[VideoFrame], processor: Any) -> None:
 
 def joined_features(frames: list[VideoFrame]) -> ElysiumImageFeatures:
     """Features of frames, in order, in the form that `get_image_features` gives them."""
+    for tensor in [
+        tensor for frame in frames for tensor in (frame.features, frame.kept_indices) if tensor is not None
+    ]:
+        if tensor.is_cuda:  # it may come from a reader's stream, which must not reuse its memory meanwhile
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
     kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
     return ElysiumImageFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """A CUDA stream for this thread, whose work is done at the end; nothing on other devices."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
 
 
 class _GreedyLogprobs(LogitsProcessor):

@@ -127,7 +127,7 @@ class VideoTrackingPipeline(Pipeline):
         settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
         for video, source, queries in self._open(inputs):
-            session = TrackingSession(source, self.processor, queries, settings, read_ahead=True)
+            session = TrackingSession(source, self.processor, queries, settings, True, answerer.prepare)
             longest = [None] * session.longest_clip
             answerer.check_fits(
                 [build_request(self.processor, query, query.box, longest, settings) for query in queries]
@@ -157,7 +157,7 @@ class VideoTrackingPipeline(Pipeline):
     def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         """(position of the video, frame) as the frames are decided; `partial`: before their clip is."""
         plans, answerer = prepared["plans"], prepared["answerer"]
-        sessions = (plan.take_session(self.processor) for plan in plans)
+        sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
         # The device is set around the model only: between frames it is the consumer's.
         size, placed = answerer.batch_size, self.device_placement
         for position, result in track_videos(sessions, answerer, size, placed, partial):
@@ -259,12 +259,12 @@ class _Plan:
     size: tuple[int, int]  # width, height
     session: TrackingSession | None
 
-    def take_session(self, processor: Any) -> TrackingSession:
+    def take_session(self, processor: Any, prepare: Any) -> TrackingSession:
         """The session; given away, so that its frames and decoder can be freed once it is done."""
         session, self.session = self.session, None
         if session is None:
             source = processor.open_video(self.video)
-            session = TrackingSession(source, processor, self.queries, self.settings, read_ahead=True)
+            session = TrackingSession(source, processor, self.queries, self.settings, True, prepare)
         return session
 
 

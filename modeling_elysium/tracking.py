@@ -9,8 +9,9 @@ does; `scheduling.py` runs sessions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial as bound
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from .clips import (
 )
 from .read_ahead import ReadAhead
 
+Prepare = Callable[[list[VideoFrame]], None]
 DIRECTIONS = ("forward", "backward", "both")
 
 
@@ -147,12 +149,12 @@ class _Lane:
         self._clip: ReadClip | None = None
         self._reader: ReadAhead | None = None
 
-    def read_ahead(self, source: Any, processor: Any) -> None:
-        """Let a thread read and resize one clip ahead: of a stream frame by frame, so that a clip is there in time."""
+    def read_ahead(self, source: Any, prepare: Prepare) -> None:
+        """Let a thread read and prepare one clip ahead; of a stream frame by frame, so that clips are there in time."""
         if source.num_frames is not None:
-            self._reader = self._clips = ReadAhead(_resized(self._clips, processor))
+            self._reader = self._clips = ReadAhead(_prepared(self._clips, prepare))
             return
-        frames = _resized_frames(stream_frames(source, self.start), processor)
+        frames = _prepared_frames(stream_frames(source, self.start), prepare)
         self._reader = ReadAhead(frames, self.options.clip_len, self.options.stall_timeout)
         self._clips = read_clips(source, self.start, self.backward, self.options, self._reader)
 
@@ -218,17 +220,18 @@ class _Lane:
         return all(track.is_given(step) or said.valid[row] for track, said in zip(self.tracks, parsed, strict=True))
 
 
-def _resized(clips: Iterator[ReadClip], processor: Any) -> Iterator[ReadClip]:
-    """Clips whose new frames are ready for the vision tower."""
+def _prepared(clips: Iterator[ReadClip], prepare: Prepare) -> Iterator[ReadClip]:
+    """Clips whose new frames are prepared."""
     for clip in clips:
-        resize(clip.frames[clip.report_from :], processor)
+        prepare(clip.frames[clip.report_from :])
         yield clip
 
 
-def _resized_frames(frames: Iterator[VideoFrame | None], processor: Any) -> Iterator[VideoFrame | None]:
+def _prepared_frames(frames: Iterator[VideoFrame | None], prepare: Prepare) -> Iterator[VideoFrame | None]:
     """The same for the frames of a stream, one by one."""
     for frame in frames:
-        resize([] if frame is None else [frame], processor)
+        if frame is not None:
+            prepare([frame])
         yield frame
 
 
@@ -275,8 +278,10 @@ class TrackingSession:
         processor: builds messages and reads boxes.
         objects: the objects; those with the same start frame and direction see the same clips and share features.
         options: see `TrackingOptions`.
-        read_ahead: read and resize the next clip in a thread while this one is answered; not where objects go apart
+        read_ahead: read and prepare the next clip in a thread while this one is answered; not where objects go apart
             in time. The thread ends with the session, at the latest when a stream gives its next frame.
+        prepare: what the thread does with new frames; None resizes them. An answerer's `prepare` does more where the
+            device can.
 
     Raises:
         ValueError: no object, a start frame outside the video, or backward tracking in a source of unknown length.
@@ -289,6 +294,7 @@ class TrackingSession:
         objects: list[ObjectQuery],
         options: TrackingOptions | None = None,
         read_ahead: bool = False,
+        prepare: Prepare | None = None,
     ) -> None:
         self.source, self.processor = source, processor
         self.options = options if options is not None else TrackingOptions()
@@ -305,7 +311,7 @@ class TrackingSession:
         self.num_decided = 0  # (frame, object) pairs so far
         self._lanes = self._make_lanes()
         if read_ahead and len(self._lanes) == 1:
-            self._lanes[0].read_ahead(source, processor)
+            self._lanes[0].read_ahead(source, prepare or bound(resize, processor=processor))
         self._asked: list[tuple[_Lane, int]] = []
         self._waiting: dict[int, FrameResult] = {}
         self._order = {query.id: place for place, query in enumerate(self.objects)}

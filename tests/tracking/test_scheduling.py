@@ -1,13 +1,16 @@
 """Many sessions side by side, with an answerer that finishes rows in its own order."""
 
+import threading
+
 import pytest
 
 from modeling_elysium.clips import TrackingOptions
+from modeling_elysium.decoding import DraftedAnswerer
 from modeling_elysium.scheduling import track_videos
 from modeling_elysium.stats import Stats
 from modeling_elysium.tracking import ObjectQuery, TrackingSession
 
-from .oracle import PROCESSOR, Oracle, moving_box, video
+from .oracle import PROCESSOR, Oracle, fitting_model, moving_box, video
 
 SHORT = TrackingOptions(clip_len=4, single_pass_up_to=0)
 
@@ -69,3 +72,24 @@ def test_an_error_stops_the_threads_of_all_videos(read_ahead):
     for item in sessions:
         thread = getattr(item._lanes[0]._clips, "_thread", None)
         assert thread is None or not thread.is_alive()
+
+
+@pytest.mark.parametrize("objects", [1, 2])
+def test_frames_encoded_by_the_reading_thread_give_the_same_boxes(objects):
+    """The vision tower runs on the next clip while the language model answers; only the reader's thread runs it."""
+    model, threads, found = fitting_model(), [], []
+    encode = model.model.get_image_features
+    model.model.get_image_features = lambda **kwargs: (
+        threads.append(threading.current_thread().name) or encode(**kwargs)
+    )
+    for ahead in (False, True):
+        answerer = DraftedAnswerer(model, PROCESSOR, constrained=True)
+        answerer.encodes_ahead = ahead
+        threads.clear()
+        queries = [ObjectQuery(n, str(n), box=tuple(moving_box(0, n))) for n in range(objects)]
+        source = PROCESSOR.open_video(video(9))
+        item = TrackingSession(source, PROCESSOR, queries, SHORT, read_ahead=True, prepare=answerer.prepare)
+        results = [result for _, result in track_videos([item], answerer)]
+        found.append([[tuple(thing.box) for thing in result.objects] for result in results])
+        assert {name.startswith("elysium-") for name in threads} == {ahead}
+    assert found[0] == found[1] and len(found[0]) == 9
