@@ -150,7 +150,7 @@ class _Lane:
         self._reader: ReadAhead | None = None
 
     def read_ahead(self, source: Any, prepare: Prepare) -> None:
-        """Let a thread read and prepare one clip ahead; of a stream frame by frame, so that clips are there in time."""
+        """Let a thread read and prepare one clip ahead; a stream frame by frame, so that clips are there in time."""
         if source.num_frames is not None:
             self._reader = self._clips = ReadAhead(_prepared(self._clips, prepare))
             return
