@@ -21,6 +21,7 @@ import torch
 
 from .answer_row import AnswerRow
 from .answering import ClipAnswer, ClipAnswerer, ClipRequest, finish_answer, joined_features
+from .compiled import Compiled
 from .drafts import Drafter
 from .grammar import numbers_in
 from .prefill import Beginning, group_by_clip, lay_out
@@ -61,6 +62,7 @@ class DraftedAnswerer(ClipAnswerer):
         vision_memory_mb: bounds the frames per pass of the vision tower, see `ClipAnswerer`.
         constrained: follow the answer format; answers without boxes stay free.
         stats: where to count.
+        compile: compile the language model for the passes after the prompts' own, see `Compiled`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class DraftedAnswerer(ClipAnswerer):
         vision_memory_mb: int | None = None,
         constrained: bool = False,
         stats: Stats | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__(model, processor, batch_size, vision_memory_mb, constrained, stats)
         self._queue: deque[AnswerRow] = deque()
@@ -79,6 +82,8 @@ class DraftedAnswerer(ClipAnswerer):
         self._cache: RowCache | None = None
         self._beginning = Beginning()
         self._tickets = 0
+        language_model = model.base_model.language_model
+        self._language_model = Compiled(language_model) if compile else language_model
         self._suppressed = list(model.generation_config.suppress_tokens or [])
         reason = _hindrance(model, constrained)
         self.drafts = reason is None
@@ -226,8 +231,7 @@ class DraftedAnswerer(ClipAnswerer):
             steps = torch.tensor([[min(step, len(ids) - 1) for step in range(width)] for ids in tokens], device=device)
             positions = steps + torch.tensor([row.position for row in self._rows], device=device)[:, None]
             mask = self._cache.begin(width, device, self._dtype)
-            # As embeddings, so that the model does not look for placeholders of frames.
-            hidden = self.model.base_model(
+            hidden = self._language_model(  # there are no frames to place
                 inputs_embeds=self.model.get_input_embeddings()(ids),
                 position_ids=positions,
                 attention_mask=mask,

@@ -90,8 +90,8 @@ class VideoTrackingPipeline(Pipeline):
             frame_interval: distance between them.
             max_new_tokens: length of a description.
             **options: the fields of `TrackingOptions`: `clip_len`, `overlap`, `single_pass_up_to`, `gap_policy`,
-                `rsot_continuation`, `prompt`, `decoding`, `constrained`, `stall_timeout`. Anything else is a
-                TypeError.
+                `rsot_continuation`, `prompt`, `decoding`, `constrained`, `compile`, `vision_memory_mb`,
+                `stall_timeout`. Anything else is a TypeError.
 
         Returns:
             Per video the list of tracked frames `{"frame", "timestamp", "objects": [{"id", "label", "score", "box":
@@ -242,9 +242,12 @@ class VideoTrackingPipeline(Pipeline):
     def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
         settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         rows = batch_size if batch_size is not None else self._batch_size
-        sizes = {} if rows is None else {"batch_size": rows}
-        kind = DraftedAnswerer if settings.decoding == "drafted" else ClipAnswerer
-        answerer = kind(self.model, self.processor, constrained=settings.constrained, stats=Stats(), **sizes)
+        how = {} if rows is None else {"batch_size": rows}
+        how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
+        if settings.decoding == "drafted":
+            answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
+        else:
+            answerer = ClipAnswerer(self.model, self.processor, **how)
         self._stats = answerer.stats
         return answerer
 

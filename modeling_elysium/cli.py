@@ -142,6 +142,18 @@ def _add_track(commands: Any) -> None:
         default=None,
         help="hold answers to the box format, every frame gets a box (default), or leave the model its own words",
     )
+    how.add_argument(
+        "--compile",
+        action="store_true",
+        default=None,
+        help="compile the language model: for long videos (drafted only)",
+    )
+    how.add_argument(
+        "--vision-memory-mb",
+        type=int,
+        metavar="MB",
+        help="memory of the vision tower's passes (default: the device's)",
+    )
     how.add_argument("--stats", action="store_true", help="say what the run cost (stderr, and in --json)")
     _add_common(track)
 
@@ -211,7 +223,7 @@ def _track(args: argparse.Namespace) -> int:
     source, processor = _open(args)
     queries = make_queries(source, processor, subjects, args.direction)
     names = ("clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "prompt")
-    names += ("decoding", "constrained")
+    names += ("decoding", "constrained", "compile", "vision_memory_mb")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     pipe = _pipeline(args, processor)
     frames = pipe(

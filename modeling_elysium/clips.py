@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .answering import VideoFrame
+from .answering import VideoFrame, check_count
 from .read_ahead import StallError
 
 GAP_POLICIES = ("hold", "previous_velocity", "none")
@@ -104,6 +104,10 @@ class TrackingOptions:
             give the same answers.
         constrained: answers follow the box format, so every frame gets a box; False leaves the model its own words,
             and frames without a box to `gap_policy`.
+        compile: drafted decoding compiles the language model (`torch.compile`). Worth its first half minute where much
+            is tracked; boxes may differ where rounding decides.
+        vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
+            MiB. None: what suits the device.
         stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
             ahead; the source then counts as ended, with a warning. None waits for ever.
 
@@ -119,6 +123,8 @@ class TrackingOptions:
     prompt: str | None = None
     decoding: str = "drafted"
     constrained: bool = True
+    compile: bool = False
+    vision_memory_mb: int | None = None
     stall_timeout: float | None = 60.0
 
     def __post_init__(self) -> None:
@@ -127,6 +133,8 @@ class TrackingOptions:
         check_choice("rsot_continuation", self.rsot_continuation, RSOT_CONTINUATIONS)
         check_choice("decoding", self.decoding, DECODINGS)
         check_switch("constrained", self.constrained)
+        check_switch("compile", self.compile)
+        check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
         _check_stall_timeout(self.stall_timeout)
 
 

@@ -113,7 +113,9 @@ def test_prompt_and_continuation_reach_the_model(capsys, clip, checkpoint, oracl
     assert ("the swan" in oracle.questions[-1]) == ("continuation" in option)
 
 
-@pytest.mark.parametrize("switches", [[], ["--decoding=plain"], ["--no-constrained"]], ids=str)
+@pytest.mark.parametrize(
+    "switches", [[], ["--decoding=plain"], ["--no-constrained"], ["--vision-memory-mb=1"]], ids=str
+)
 def test_decoding_switches_and_stats(capsys, clip, checkpoint, switches):
     words = ["--box=3,4,16,12", "--clip-len=4", "--single-pass-up-to=0", "--stats", "--json=-", "--start-frame=34"]
     out, err = run(capsys, "track", clip, *words, *switches, "--model", checkpoint)

@@ -301,6 +301,34 @@ def test_half_precision_runs_and_its_constrained_answers_parse():
         assert len(answer.logprobs) <= ClipAnswerer(model, processor).budget(requests[0])
 
 
+@pytest.mark.slow
+def test_compiled_passes_say_the_same():
+    processor = processor_of("characters")
+    model = fitting_model(processor)
+    frames = frames_of(3)
+    requests = [tracking(processor, frames, words) for words in ("a swan", "b", "a swan on the lake")]
+    for constrained in (False, True):
+        wanted, _ = answers(DraftedAnswerer, model, processor, requests, constrained=constrained)
+        found, _ = answers(DraftedAnswerer, model, processor, requests, constrained=constrained, compile=True)
+        assert_same(found, wanted)
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
+    def compiling(module, **options):
+        def failing(**inputs):
+            raise torch._dynamo.exc.TorchDynamoException("no compiler")
+
+        return failing
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    processor = processor_of("characters")
+    model = fitting_model(processor)
+    requests = [tracking(processor, frames_of(2), "a swan", max_new_tokens=9)]
+    with pytest.warns(UserWarning, match=r"could not be compiled \(no compiler\)"):
+        found, _ = answers(DraftedAnswerer, model, processor, requests, compile=True)
+    assert_same(found, answers(DraftedAnswerer, model, processor, requests)[0])
+
+
 def test_wrong_values():
     processor = processor_of("characters")
     model = fitting_model(processor)
