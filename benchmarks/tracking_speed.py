@@ -40,7 +40,7 @@ from modeling_elysium.stats import Stats
 from modeling_elysium.tracking import ObjectQuery, TrackingSession
 from modeling_elysium.visualize import write_video
 
-from .tracking_speed_models import SIZES, Lead, LedClipAnswerer, LedDraftedAnswerer, random_model
+from .tracking_speed_models import FORESIGHT, SIZES, Lead, LedClipAnswerer, LedDraftedAnswerer, random_model
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "benchmarks" / "tracking_speed.md"
@@ -344,13 +344,17 @@ def header(args: argparse.Namespace) -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     hardware = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{os.cpu_count()} cores"
-    words = " ".join(word for word in sys.argv[1:] if not word.endswith(".md") and word != "--report")
+    words = " ".join(
+        word for word in sys.argv[1:] if not word.endswith(".md") and word not in ("--report", "--append")
+    )
+    command = f"`python -m benchmarks.tracking_speed {words}`\n"
+    if args.append:  # the same machine, said above
+        return command
     return (
         "# Speed of tracking\n\n"
         f"{datetime.date.today().isoformat()}, commit {done.stdout.strip() or 'unknown'}, {platform.machine()}, "
         f"{hardware}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, transformers {transformers.__version__}.\n\n"
-        f"`python -m benchmarks.tracking_speed {words}`\n"
+        f"{torch.__version__}, transformers {transformers.__version__}.\n\n{command}"
     )
 
 
@@ -365,7 +369,12 @@ def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[st
         "Frames per second count (frame, object) pairs. Passes per frame are those of one row. Ceilings: the time "
         "that reading the weights once per pass takes at the measured bandwidth, over the time of the passes; the "
         "time that tower and language model need for every frame once at the measured speed of a matrix product, "
-        "over the time of vision and prompts.\n",
+        "over the time of vision and prompts."
+        + (
+            f" Led: behind a wrong token of a draft the model is right with chance {FORESIGHT}.\n"
+            if args.random
+            else "\n"
+        ),
         "| step | frames | streams | objects | surprise | s | frames/s | x (a) | x (a), passes alone | passes/frame "
         "| accepted/pass | read s | vision s | prompt s | passes s | % of bandwidth | % of FLOPs | boxes as (a) |",
         "|" + "---|" * 18,
