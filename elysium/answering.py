@@ -127,8 +127,8 @@ class ClipAnswerer:
         constrained: bool = False,
         stats: Stats | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("vision_memory_mb", vision_memory_mb)):
-            check_count(name, value, optional=name == "vision_memory_mb")
+        check_count("batch_size", batch_size)
+        check_count("vision_memory_mb", vision_memory_mb, optional=True)
         self.model, self.processor = model, processor
         self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
         self.constrained = constrained

@@ -92,8 +92,8 @@ class AnswerRow:
         accepted = sum(a == b for a, b in zip(self.ids[-taken:], self.draft, strict=False))
         if self.drafter is not None:
             self.drafter.learn(len(self.draft), accepted)
-            heard = len(answers) if accepted < len(self.draft) else 0
-            self.drafter.hear(start, self.draft[:heard], [token for token, _ in answers[: len(self.draft)][:heard]])
+            heard = [token for token, _ in answers[: len(self.draft)]] if accepted < len(self.draft) else []
+            self.drafter.hear(start, self.draft[: len(heard)], heard)
         kept = before + taken - 1
         self.pending = self.pending[-1:]
         self.position += kept
