@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from .checks import check_count
 from .grammar import AnswerFormat, AnswerFormats, GrammarProcessor
 from .outputs import ElysiumImageFeatures
 from .stats import Stats
@@ -137,6 +138,7 @@ class ClipAnswerer:
         # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
         moved = getattr(model, "hf_device_map", None)
         self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
+        self._resized_on = model.device if self.encodes_ahead else None
         self._formats = AnswerFormats(processor, self.stops)
         self._warned = False
         self._budgets: dict[int, int] = {}
@@ -200,7 +202,7 @@ class ClipAnswerer:
         with self.stats.timed("vision"):
             for first in range(0, len(fresh), self.max_images):
                 chunk = fresh[first : first + self.max_images]
-                resize([frame for frame in chunk if frame.pixels is None], self.processor)
+                resize([frame for frame in chunk if frame.pixels is None], self.processor, self._resized_on)
                 pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
                 encoded = self.model.base_model.get_image_features(pixel_values=pixels)
                 kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
@@ -212,10 +214,11 @@ class ClipAnswerer:
 
         For a reader's thread. On a GPU its work is on a stream of its own, beside the language model's passes.
         """
-        resize([frame for frame in frames if frame.pixels is None and frame.features is None], self.processor)
-        if self.encodes_ahead:
+        if self.encodes_ahead:  # which resizes as well
             with _own_stream(self.model.device), torch.inference_mode():
                 self.encode_frames(frames)
+        else:
+            resize([frame for frame in frames if frame.pixels is None and frame.features is None], self.processor)
 
     # ----------------------------------------------------------------------------------------------------------
     def _render(self, request: ClipRequest) -> str:
@@ -308,19 +311,23 @@ def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
     return int(min(max(memory_mb * 2**20 // one, 1), _MOST_IMAGES))
 
 
-def check_count(name: str, value: Any, optional: bool = False) -> None:
-    """Raise ValueError unless `value` is a whole number from 1 on, or None where that is allowed."""
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
+def resize(frames: list[VideoFrame], processor: Any, device: torch.device | None = None) -> None:
+    """Give frames their `pixels`, as the processor prepares them for the vision tower.
 
-
-def resize(frames: list[VideoFrame], processor: Any) -> None:
-    """Give frames their `pixels`, as the processor prepares them for the vision tower."""
-    if frames:
-        batch = processor.image_processor([frame.image for frame in frames], return_tensors="pt")
-        for frame, pixels in zip(frames, batch["pixel_values"], strict=True):
+    Args:
+        frames: of one video or of several.
+        processor: an `ElysiumProcessor`.
+        device: where to do it, with the same result; None: on the CPU by Pillow.
+    """
+    by_shape: dict[tuple[int, ...], list[VideoFrame]] = {}
+    for frame in frames:
+        by_shape.setdefault(frame.image.shape, []).append(frame)
+    for group in by_shape.values():
+        images: Any = [frame.image for frame in group]
+        if device is not None:
+            images = torch.from_numpy(np.stack(images)).to(device).movedim(-1, 1)
+        batch = processor.image_processor(images, return_tensors="pt")
+        for frame, pixels in zip(group, batch["pixel_values"], strict=True):
             frame.pixels = pixels
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 _PATIENCE_S = 0.1  # how long a thread with a full queue takes to see that nobody reads any more
+NOT_YET: Any = object()  # in place of an item, see `ReadAhead.waits`
 _FAREWELL_S = 2.0  # how long a reader that leaves waits for a thread that waits for its source
 
 
@@ -27,6 +29,9 @@ class ReadAhead(Iterator):
         items: what to run; only the thread touches it from the first item on.
         ahead: items that may wait; one more may be in the thread's hand.
         stall_timeout: seconds that an item is waited for, then `StallError` ends this; None: for ever.
+
+    Attributes:
+        waits: whether the next item is waited for. Switched off, `NOT_YET` comes in place of one that is not there.
     """
 
     def __init__(self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None) -> None:
@@ -36,10 +41,12 @@ class ReadAhead(Iterator):
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._over = False
+        self.waits = True
+        self._missed_at: float | None = None  # since when there has been no item for who asked
         weakref.finalize(self, self._stopped.set)
 
     def __next__(self) -> Any:
-        """The next item; waits for it."""
+        """The next item, or `NOT_YET`."""
         if self._over or self._stopped.is_set():
             raise StopIteration
         if self._thread is None:
@@ -47,11 +54,17 @@ class ReadAhead(Iterator):
             self._thread = threading.Thread(target=_run, args=work, name="elysium-read-ahead", daemon=True)
             self._items = None
             self._thread.start()
+        now = time.monotonic()
+        self._missed_at = now if self._missed_at is None else self._missed_at
+        left = None if self._timeout is None else max(self._missed_at + self._timeout - now, 0.0)
         try:
-            kind, value = self._waiting.get(timeout=self._timeout)
+            kind, value = self._waiting.get(self.waits, left)
         except queue.Empty:
+            if not self.waits and left != 0.0:
+                return NOT_YET
             self._stopped.set()
             raise StallError from None
+        self._missed_at = None
         if kind == "item":
             return value
         self._over = True

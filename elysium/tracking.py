@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from .answering import ClipAnswer, ClipRequest, VideoFrame, resize
+from .checks import check_choice
 from .clips import (
     ReadClip,
     TrackingOptions,
     bridge_gap,
-    check_choice,
     check_start_frame,
     clip_schedule,
     read_clips,
     stream_frames,
 )
-from .read_ahead import ReadAhead
+from .read_ahead import NOT_YET, ReadAhead
 
 Prepare = Callable[[list[VideoFrame]], None]
 DIRECTIONS = ("forward", "backward", "both")
@@ -148,10 +148,11 @@ class _Lane:
         self._clips = read_clips(source, self.start, backward, options)
         self._clip: ReadClip | None = None
         self._reader: ReadAhead | None = None
+        self._is_stream = source.num_frames is None
 
     def read_ahead(self, source: Any, prepare: Prepare) -> None:
         """Let a thread read and prepare one clip ahead; a stream frame by frame, so that clips are there in time."""
-        if source.num_frames is not None:
+        if not self._is_stream:
             self._reader = self._clips = ReadAhead(_prepared(self._clips, prepare))
             return
         frames = _prepared_frames(stream_frames(source, self.start), prepare)
@@ -172,10 +173,18 @@ class _Lane:
         """Steps from the start frame to `frame` in the direction of tracking."""
         return self.start - frame if self.backward else frame - self.start
 
-    def requests(self, processor: Any) -> list[ClipRequest]:
-        """Read the next clip and ask for every object in it; empty when the video is at its end."""
-        self._clip = next(self._clips, None)
-        if self._clip is None:
+    def requests(self, processor: Any, wait: bool = True) -> list[ClipRequest] | None:
+        """Read the next clip and ask for every object in it; empty when the video is at its end.
+
+        Unless `wait`, None where frames of a stream are still to come.
+        """
+        if self._reader is not None:
+            self._reader.waits = wait or not self._is_stream
+        clip = next(self._clips, None)
+        if clip is NOT_YET:
+            return None
+        self._clip = clip
+        if clip is None:
             self.finished = True
             return []
         first, frames = self._clip.first_step, self._clip.frames
@@ -345,12 +354,19 @@ class TrackingSession:
         """Whether every frame is decided."""
         return all(lane.finished for lane in self._lanes)
 
-    def pending(self) -> list[ClipRequest]:
-        """Read the next clip(s) and return what to ask about them; empty when the session is done."""
+    def pending(self, wait: bool = True) -> list[ClipRequest] | None:
+        """Read the next clip(s) and return what to ask about them; empty when the session is done.
+
+        Args:
+            wait: for the frames of a stream that is read ahead. If not, the answer is None where they are not there
+                yet; ask again then. Files are always waited for.
+        """
         self._asked, requests = [], []
         for lane in self._lanes:
             if not lane.finished:
-                asked = lane.requests(self.processor)
+                asked = lane.requests(self.processor, wait)
+                if asked is None:  # a stream, which has no other lane
+                    return None
                 self._asked.append((lane, len(asked)))
                 requests.extend(asked)
         return requests

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .answering import VideoFrame, check_count
-from .read_ahead import StallError
+from .answering import VideoFrame
+from .checks import check_choice, check_count, check_switch
+from .read_ahead import NOT_YET, StallError
 
 GAP_POLICIES = ("hold", "previous_velocity", "none")
 RSOT_CONTINUATIONS = ("box", "expression")
@@ -167,7 +168,8 @@ def read_clips(
         frames: `stream_frames` of a source of unknown length, by way of a thread for example; None reads it here.
 
     Yields:
-        Clips. What a source of unknown length raises is raised behind the frames before it, so that none is lost.
+        Clips, and `NOT_YET` for every one of those among `frames`. What a source of unknown length raises is raised
+        behind the frames before it, so that none is lost.
     """
     if source.num_frames is None:
         yield from _clips_of_stream(source, start, options, frames or stream_frames(source, start))
@@ -211,18 +213,27 @@ def _clips_of_stream(
         except Exception as error:
             errors.append(error)
 
-    def following() -> Iterator[VideoFrame]:
-        while ahead:
-            yield ahead.popleft()
-        yield from fresh_frames
-
     fresh_frames, size = coming(), options.clip_len
+
+    def filled(count: int) -> Iterator[Any]:
+        """Read until `ahead` holds so many frames or there are no more; `NOT_YET` for each that has yet to come."""
+        while len(ahead) < count and (frame := next(fresh_frames, None)) is not None:
+            if frame is NOT_YET:
+                yield NOT_YET
+            else:
+                ahead.append(frame)
+
     if options.single_pass_up_to > size:  # only one frame more tells that it does not go in one piece
-        ahead.extend(_take(fresh_frames, options.single_pass_up_to + 1))
+        yield from filled(options.single_pass_up_to + 1)
         size = size if len(ahead) > options.single_pass_up_to else options.single_pass_up_to
-    rest, shared, first_step = following(), [], 0
-    while fresh := _take(rest, size - len(shared)):
-        clip = shared + fresh
+    shared: list[VideoFrame] = []
+    first_step = 0
+    while True:
+        wanted = size - len(shared)
+        yield from filled(wanted)
+        if not ahead:
+            break
+        clip = shared + [ahead.popleft() for _ in range(min(wanted, len(ahead)))]
         yield ReadClip(first_step, clip, len(shared))
         shared = clip[len(clip) - options.overlap :]
         first_step += len(clip) - len(shared)
@@ -239,10 +250,6 @@ def _read(source: Any, indices: list[int]) -> list[VideoFrame]:
     return frames if ascending == indices else (frames[::-1] if len(frames) == len(indices) else [])
 
 
-def _take(frames: Iterator[VideoFrame], count: int) -> list[VideoFrame]:
-    return [frame for _, frame in zip(range(count), frames, strict=False)]
-
-
 # --------------------------------------------------------------------------------------------------------------
 # checks
 # --------------------------------------------------------------------------------------------------------------
@@ -255,18 +262,6 @@ def check_start_frame(source: Any, start_frame: Any) -> None:
             f"`start_frame`={start_frame} is past the end of the video, which has {source.num_frames} frame(s); "
             f"pass a number from 0 to {source.num_frames - 1}."
         )
-
-
-def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of the allowed ones."""
-    if value not in allowed:
-        raise ValueError(f"`{name}`={value!r} is unknown; use one of {', '.join(map(repr, allowed))}.")
-
-
-def check_switch(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"`{name}`={value!r} is unknown; use True or False.")
 
 
 def _check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 from .answering import ClipAnswer, ClipRequest
 from .stats import Stats
 from .tracking import FrameResult, TrackingSession
+
+_POLL_S = 0.005  # how often cameras are looked at when none of them has a clip
 
 
 def track_videos(
@@ -49,15 +52,20 @@ def track_videos(
                 rows += len(upcoming[1].objects)
                 upcoming = next(queue, None)
             for item in [item for item in running.values() if item.tickets is None]:
+                with stats.timed("decode"):  # a camera that is late holds up nobody else
+                    requests = item.session.pending(wait=len(running) == 1)
+                if requests is not None:
+                    item.ask(requests, answer, placed)
+            if all(item.tickets is None for item in running.values()):
                 with stats.timed("decode"):
-                    requests = item.session.pending()
-                item.ask(requests, answer, placed)
+                    time.sleep(_POLL_S)
+                continue
             _collect(running, answer, placed)
             for position, item in list(running.items()):
                 if item.complete:
                     results = item.accept(stats)
                 else:
-                    results = item.accept_partial(answer, stats) if partial else []
+                    results = item.accept_partial(answer, stats) if partial and item.tickets else []
                 if item.session.done:
                     del running[position]
                 yield from ((position, result) for result in results)
@@ -68,7 +76,7 @@ def track_videos(
 
 @dataclass
 class _Asked:
-    """A session with what it has asked: nothing yet where `tickets` is None."""
+    """A session with what it has asked: nothing yet (or its camera is late) where `tickets` is None."""
 
     session: TrackingSession
     tickets: list[Any] | None = None
@@ -120,9 +128,9 @@ def _collect(running: dict[int, _Asked], answer: Any, placed: Callable) -> None:
         with placed():
             done = dict(answer.advance())
         for item in running.values():
-            item.answers.update({ticket: done[ticket] for ticket in item.tickets if ticket in done})
+            item.answers.update({ticket: done[ticket] for ticket in item.tickets or () if ticket in done})
         return
     with placed():
         answers = iter(answer([request for item in running.values() for request in item.requests]))
     for item in running.values():
-        item.answers = {ticket: next(answers) for ticket in item.tickets}
+        item.answers = {ticket: next(answers) for ticket in item.tickets or ()}

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
 from transformers.utils import TensorType
+
+from .resampling import resample as resample_tensors
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -27,7 +28,6 @@ _INSTEAD = {  # options of the library that we do not have, and what to do
     "data_format": "pixel values are always channels first",
     "device": "pass tensors on that device, or move the result",
 }
-_TORCH_MODES = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
 
 
 def to_rgb_array(image: Any, input_data_format: str | None = None) -> np.ndarray:
@@ -104,8 +104,8 @@ class ElysiumImageProcessor(PilBackend):
     `resample` (Pillow filter; 2 = bilinear), `rescale_factor`, `image_mean`, `image_std`, and the switches
     `do_resize`, `do_rescale`, `do_normalize`. Frames that already have the right size are not resampled.
 
-    Two paths give the same numbers up to rounding: Pillow for PIL images and arrays, and an antialiased
-    `torch.nn.functional.interpolate` for tensors, which stay on their device.
+    Two paths give the same numbers: Pillow for PIL images and arrays, and `resampling.py` for tensors, which stay on
+    their device.
     """
 
     resample = PILImageResampling.BILINEAR
@@ -201,30 +201,25 @@ def _tensor_path(
     """(F, 3, H, W) on any device to normalised float32 on that device; see `to_rgb_array` for the value range."""
     pixels = _to_grey_levels(frames)
     if target is not None and tuple(pixels.shape[-2:]) != target:
-        mode = _TORCH_MODES.get(PILImageResampling(resample))
-        if mode is None:
-            allowed = ", ".join(f"{int(key)} ({name})" for key, name in _TORCH_MODES.items())
-            raise ValueError(f"`resample`={resample} has no tensor path; use one of {allowed}, or pass arrays.")
-        pixels = interpolate(pixels, size=target, mode=mode, antialias=True, align_corners=False)
-        pixels = pixels.round().clamp(0, 255)  # Pillow rounds to 8 bits as well
+        pixels = resample_tensors(pixels, target, resample)
     offset = torch.tensor(mean / std, device=frames.device)[:, None, None]
     factor = torch.tensor(scale / std, device=frames.device)[:, None, None]
     return pixels * factor - offset
 
 
 def _to_grey_levels(frames: torch.Tensor) -> torch.Tensor:
-    """The tensor twin of `_to_uint8`: float32 in [0, 255]."""
+    """The tensor twin of `_to_uint8`."""
     if frames.dtype == torch.uint8:
-        return frames.float()
+        return frames
     if frames.dtype == torch.bool:
-        return frames.float() * 255.0
+        return frames.to(torch.uint8) * 255
     if frames.dtype == torch.uint16:
-        return (frames.int() >> 8).float()
+        return (frames.int() >> 8).to(torch.uint8)
     pixels = frames.float()
     low, high = (float(value) for value in torch.aminmax(pixels))
     if not (low >= 0.0 and high <= 255.0):
         raise _range_error(frames.dtype, low, high)
-    return (pixels * 255.0 if frames.is_floating_point() and high <= 1.0 else pixels).round()
+    return (pixels * 255.0 if frames.is_floating_point() and high <= 1.0 else pixels).round().to(torch.uint8)
 
 
 def _range_error(dtype: Any, low: float, high: float) -> ValueError:

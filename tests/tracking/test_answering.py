@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame, frames_per_pass
+from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame, frames_per_pass, resize
 
 from .oracle import PROCESSOR, fitting_model, video
 
@@ -51,6 +51,19 @@ def test_recorded_probabilities_are_those_of_the_chosen_tokens(model):
     text = PROCESSOR.tokenizer.decode(new, skip_special_tokens=True)
     assert answer.text == text
     assert len(answer.token_of_digit) == sum(char.isdecimal() for char in text)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# resizing
+# --------------------------------------------------------------------------------------------------------------
+def test_frames_are_resized_alike_wherever_it_is_done():
+    images = [*video(2), np.zeros((9, 7, 3), np.uint8), *video(2, seed=1)]  # of videos of different sizes
+    apart, together = ([VideoFrame(n, None, image) for n, image in enumerate(images)] for _ in range(2))
+    for frame in apart:
+        resize([frame], PROCESSOR)
+    resize(together, PROCESSOR, torch.device("cpu"))
+    for one, other in zip(apart, together, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from modeling_elysium.clips import TrackingOptions
 from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
-from modeling_elysium.read_ahead import ReadAhead, StallError
+from modeling_elysium.read_ahead import NOT_YET, ReadAhead, StallError
 from modeling_elysium.tracking import ObjectQuery, TrackingSession
 
 from .oracle import PROCESSOR, Oracle, moving_box, video
@@ -279,6 +279,58 @@ def test_a_clip_is_there_as_soon_as_its_frames_are(pipe, oracle, nothing_left):
     assert [next(stream)["frame"] for _ in range(4)] == [0, 1, 2, 3]  # the fifth frame has not come
     camera.release.set()
     assert [result["frame"] for result in stream] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("limit", [None, STALL_S], ids=["waits", "gives up"])
+def test_a_camera_that_stalls_holds_up_no_other(pipe, oracle, nothing_left, limit):
+    late, steady = Camera(6, stalls), Camera(30)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stream = pipe([late.frames(), steady.frames()], **SHORT, stream=True, stall_timeout=limit)
+        found = {0: [], 1: []}
+        while len(found[1]) < 30:  # the first one has not gone on by then
+            result = next(stream)
+            found[result["video"]].append(result["frame"])
+        if limit is None:
+            late.release.set()
+        for result in stream:
+            found[result["video"]].append(result["frame"])
+    late.release.set()
+    assert found == {0: list(range(9 if limit is None else 6)), 1: list(range(30))}
+    assert [item for item in caught if "no frame came for 1 s" in str(item.message)] == caught
+    assert len(caught) == (limit is not None)
+
+
+def test_cameras_that_are_both_late_are_waited_for(pipe, oracle, nothing_left):
+    cameras = [Camera(5, pause=0.05), Camera(9, pause=0.02), Camera(1, pause=0.2)]
+    found = pipe([camera.frames() for camera in cameras], **SHORT)
+    assert [[result["frame"] for result in results] for results in found] == [list(range(n)) for n in (5, 9, 1)]
+
+
+def test_a_reader_that_does_not_wait():
+    release = threading.Event()
+
+    def items():
+        yield 1
+        release.wait(PATIENCE_S)
+        yield 2
+
+    reader = ReadAhead(items(), stall_timeout=STALL_S)
+    reader.waits = False
+    came = (item for item in reader if item is not NOT_YET)
+    assert next(came) == 1
+    assert next(reader) is NOT_YET
+    release.set()
+    assert list(came) == [2]
+    release.clear()
+    late = ReadAhead(items(), stall_timeout=0.2)
+    late.waits = False
+    came = (item for item in late if item is not NOT_YET)
+    assert next(came) == 1
+    with pytest.raises(StallError):
+        next(came)
+    release.set()
+    assert wait_until(lambda: not reading_threads())
 
 
 def test_a_stalled_reader_is_over():
