@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from .compiled import Compiled
 from .drafts import Drafter
 from .grammar import numbers_in
 from .prefill import Beginning, group_by_clip, lay_out
+from .recorded import MOST_PADDING, RecordedPasses
 from .row_cache import RowCache
 from .stats import Stats
 
@@ -84,6 +86,8 @@ class DraftedAnswerer(ClipAnswerer):
         self._tickets = 0
         language_model = model.base_model.language_model
         self._language_model = Compiled(language_model) if compile else language_model
+        recorded = compile and model.device.type == "cuda"
+        self._recorded = RecordedPasses(self._pass) if recorded else None
         self._suppressed = list(model.generation_config.suppress_tokens or [])
         reason = _hindrance(model, constrained)
         self.drafts = reason is None
@@ -207,7 +211,10 @@ class DraftedAnswerer(ClipAnswerer):
                 self._cache = RowCache(len(filled.layers))
             # What a row may come to; a draft behind a row at its limit is cut, but rows share the width of a pass.
             longest = max(len(row.prompt) + row.limit + len(row.draft) for row in rows)
-            self._cache.reserve(len(self._rows) + len(rows), longest)
+            count = len(self._rows) + len(rows)
+            if self._recorded is not None:
+                count, longest = self._recorded.shape(count, 1)[0], longest + MOST_PADDING
+            self._cache.reserve(count, longest)
             slots = [self._cache.add(filled, sequence, torch.tensor(where)) for sequence, where in plan.rows]
             read = [
                 [(sequence, where[place] - cached, options) for place, options in row.questions()]
@@ -225,22 +232,46 @@ class DraftedAnswerer(ClipAnswerer):
             for row in self._rows:
                 row.prepare()
             tokens = [row.pending + row.draft for row in self._rows]
-            width, device = max(map(len, tokens)), self.model.device
-            ids = torch.tensor([ids + [0] * (width - len(ids)) for ids in tokens], device=device)
+            rows, width, device = None, max(map(len, tokens)), self.model.device
+            starts = [row.position for row in self._rows]
+            if self._recorded is not None:
+                rows, width = self._recorded.shape(len(tokens), width)
+                starts += [0] * (rows - len(tokens))
+            ids = [ids + [0] * (width - len(ids)) for ids in tokens]
+            ids += [[0] * width] * (len(starts) - len(ids))
             # Padding repeats a position, so that none is past what the model knows.
-            steps = torch.tensor([[min(step, len(ids) - 1) for step in range(width)] for ids in tokens], device=device)
-            positions = steps + torch.tensor([row.position for row in self._rows], device=device)[:, None]
-            mask = self._cache.begin(width, device, self._dtype)
-            hidden = self._language_model(  # there are no frames to place
-                inputs_embeds=self.model.get_input_embeddings()(ids),
-                position_ids=positions,
-                attention_mask=mask,
-                past_key_values=self._cache,
-                use_cache=True,
-                return_dict=True,
-            ).last_hidden_state
+            steps = [[min(step, len(ids) - 1) for step in range(width)] for ids in tokens]
+            steps += [[0] * width] * (len(starts) - len(steps))
+            mask = self._cache.begin(width, device, self._dtype, rows)
+            run = self._pass if self._recorded is None else partial(self._recorded, self._cache.moves)
+            hidden = run(
+                embeds=self.model.get_input_embeddings()(torch.tensor(ids, device=device)),
+                positions=torch.tensor(steps, device=device) + torch.tensor(starts, device=device)[:, None],
+                mask=mask,
+                rows=self._cache.rows,
+                columns=self._cache.columns,
+            )
             read = [[(slot, *question) for question in row.questions()] for slot, row in enumerate(self._rows)]
             self._settle(self._rows, list(range(len(self._rows))), self._read(hidden, read), grow=True)
+
+    def _pass(
+        self,
+        embeds: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+    ) -> torch.Tensor:
+        """The language model on tokens (B, T, D) of rows that are in the cache; there are no frames to place."""
+        self._cache.rows, self._cache.columns = rows, columns
+        return self._language_model(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            return_dict=True,
+        ).last_hidden_state
 
     def _settle(
         self, rows: list[AnswerRow], slots: list[int], said: list[list[tuple[int, float]]], grow: bool = False

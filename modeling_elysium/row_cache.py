@@ -33,13 +33,16 @@ class RowCache(Cache):
         self.lengths: list[int] = []
         self.rows: torch.Tensor | None = None  # (B, 1) and (B, T) of the pass under way: where it writes
         self.columns: torch.Tensor | None = None
+        self.count = 0  # B
         self.width = 0  # positions that the pass under way may look at
+        self.moves = 0  # times that the buffers were made anew, elsewhere
 
     def reserve(self, slots: int, capacity: int) -> None:
         """Make room for `slots` rows of `capacity` positions; what is there stays."""
         if slots > self.slots or capacity > self.capacity:
             self.slots = max(slots, self.slots)
             self.capacity = max(-(-capacity // _STEP) * _STEP, self.capacity)
+            self.moves += 1
             for layer in self.layers:
                 layer.grow()
 
@@ -69,17 +72,28 @@ class RowCache(Cache):
             self.lengths[slot] = self.lengths[last]
         self.lengths.pop()
 
-    def begin(self, num_tokens: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    def begin(
+        self, num_tokens: int, device: torch.device, dtype: torch.dtype, rows: int | None = None
+    ) -> torch.Tensor:
         """Prepare a pass that writes `num_tokens` behind every row.
+
+        Args:
+            num_tokens: T.
+            device: of the pass.
+            dtype: of the mask.
+            rows: B, for a pass whose shape must not depend on what the cache holds: B rows at least as many as are in
+                use, of which the spare ones are free slots, and all positions there are. None: the rows in use and
+                the positions up to the longest.
 
         Returns:
             Additive mask (B, 1, T, length): each token sees its row up to itself.
         """
-        starts = torch.tensor(self.lengths, device=device)[:, None]
-        self.rows = torch.arange(len(self.lengths), device=device)[:, None]
-        self.columns = starts + torch.arange(num_tokens, device=device)
-        self.width = max(self.lengths) + num_tokens
-        self.reserve(self.slots, self.width)
+        starts = self.lengths + [0] * ((rows or 0) - len(self.lengths))
+        self.reserve(max(self.slots, len(starts)), max(self.lengths) + num_tokens)
+        self.rows = torch.arange(len(starts), device=device)[:, None]
+        self.columns = torch.tensor(starts, device=device)[:, None] + torch.arange(num_tokens, device=device)
+        self.count = len(starts)
+        self.width = self.capacity if rows else max(self.lengths) + num_tokens
         hidden = torch.arange(self.width, device=device) > self.columns[:, None, :, None]
         return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
 
@@ -129,8 +143,7 @@ class _RowLayer(CacheLayerMixin):
         rows, columns = cache.rows.to(key_states.device), cache.columns.to(key_states.device)
         self.keys[rows, :, columns] = key_states.transpose(1, 2)
         self.values[rows, :, columns] = value_states.transpose(1, 2)
-        count = len(cache.lengths)
-        return self.keys[:count, :, : cache.width], self.values[:count, :, : cache.width]
+        return self.keys[: cache.count, :, : cache.width], self.values[: cache.count, :, : cache.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of what `update` returns."""
