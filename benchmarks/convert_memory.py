@@ -12,10 +12,8 @@ sampled.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -25,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModel, CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
 
+from evaluate_metrics.runners.machine import provenance
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from modeling_elysium.convert_files import ShardWriter
 from modeling_elysium.convert_layouts import RELEASED
@@ -172,9 +170,7 @@ def as_report(results: dict[str, list[tuple[int, float, float]]], arguments: str
     lines = [
         "# Peak memory of converting",
         "",
-        f"{datetime.date.today()}, `python -m benchmarks.convert_memory {arguments}`; {platform.machine()}, "
-        f"{os.cpu_count()} cores, {memory_gib():.0f} GiB; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, transformers {transformers.__version__}.",
+        f"{provenance()}, {memory_gib():.0f} GiB of memory. `python -m benchmarks.convert_memory {arguments}`",
         "",
         "Random checkpoints in the authors' layout; the result is bfloat16. Peak resident memory (GiB), in brackets "
         "what is no mapped file.",

@@ -10,10 +10,6 @@ Float32. Writes `benchmarks/same_answers.md` and ends with an error if a single 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ from tqdm import tqdm
 
 import modeling_elysium  # noqa: F401 - registers the model
 import processing_elysium  # noqa: F401 - registers the processor
+from evaluate_metrics.runners.machine import provenance
 from evaluate_metrics.runners.synthetic import SUITES, Suite, sample
 from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest
 from modeling_elysium.clips import TrackingOptions
@@ -122,14 +119,9 @@ def compare(
 
 def header() -> str:
     """Where, when, with what; and the head of the table."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     return (
         "# The same answers, fast and slow\n\n"
-        f"{datetime.date.today().isoformat()}, commit {done.stdout.strip() or 'unknown'}, {platform.machine()}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, float32. `python -m benchmarks.same_answers`\n\n"
+        f"{provenance()}, float32. `python -m benchmarks.same_answers`\n\n"
         "Test split, every object by box and by words. Passes per frame: of one row, with its prompt.\n\n"
         "| part | decoding | prompts | answers that differ: batched | one by one | log-probability apart at most "
         "| passes/frame plain | drafted |\n"

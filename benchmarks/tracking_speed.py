@@ -5,7 +5,8 @@ videos with the same weights. The boxes of the lossless steps are compared with 
 
     python -m benchmarks.tracking_speed                                    # the embedded checkpoint, all steps
     python -m benchmarks.tracking_speed --random medium --steps abcdef     # random weights led along recorded boxes
-    python -m benchmarks.tracking_speed --random 7b --device cuda --dtype bfloat16 --surprise 0 0.5 1 --streams 1 8 32
+    python -m benchmarks.tracking_speed --random 7b --device cuda --dtype bfloat16 --steps afh --surprise 0.1 0.5 1 \
+        --streams 1 8 32 --objects 1 16
     python -m benchmarks.tracking_speed --hour-frames 108000 --steps ""    # memory over an hour of video
 
 `--append` adds to `benchmarks/tracking_speed.md` what else would replace it. Run it on an idle machine.
@@ -14,12 +15,9 @@ videos with the same weights. The boxes of the lossless steps are compared with 
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ import transformers
 from tqdm import tqdm
 
 from dataset_scripts.synthetic import SyntheticConfig, make_video
+from evaluate_metrics.runners.machine import provenance
 from modeling_elysium.clips import TrackingOptions
 from modeling_elysium.scheduling import track_videos
 from modeling_elysium.stats import Stats
@@ -60,6 +59,7 @@ class Step:
         apart: one object at a time, each clip's frames encoded for it: what code does that knows one clip at a time.
         read_ahead: the next clip is read in a thread.
         bfloat16: 16-bit weights.
+        compiled: the passes are compiled, on a GPU also recorded as CUDA graphs.
     """
 
     letter: str
@@ -70,6 +70,7 @@ class Step:
     apart: bool = False
     read_ahead: bool = False
     bfloat16: bool = False
+    compiled: bool = False
 
 
 STEPS = (
@@ -79,7 +80,8 @@ STEPS = (
     Step("d", "+ grammar", drafted=True, constrained=True),
     Step("e", "+ shared prefill, batches", drafted=True, constrained=True, rows=16),
     Step("f", "+ reading ahead", drafted=True, constrained=True, rows=16, read_ahead=True),
-    Step("g", "+ bfloat16", drafted=True, constrained=True, rows=16, read_ahead=True, bfloat16=True),
+    Step("g", "f + bfloat16", drafted=True, constrained=True, rows=16, read_ahead=True, bfloat16=True),
+    Step("h", "f + compiled passes", drafted=True, constrained=True, rows=16, read_ahead=True, compiled=True),
 )
 
 
@@ -233,7 +235,8 @@ def make_answerer(step: Step, model: Any, processor: Any, lead: Lead | None, obj
     """The step's answerer; a batch holds all objects of a video."""
     rows = step.rows if step.rows == 1 else max(step.rows, objects)
     kind = LedDraftedAnswerer if step.drafted else LedClipAnswerer
-    answerer = kind(model, processor, batch_size=rows, constrained=step.constrained, stats=Stats())
+    how = {"compile": True} if step.compiled else {}
+    answerer = kind(model, processor, batch_size=rows, constrained=step.constrained, stats=Stats(), **how)
     answerer.lead, answerer.anew = lead, step.apart
     return answerer
 
@@ -340,22 +343,13 @@ def resident_mb() -> float:
 # --------------------------------------------------------------------------------------------------------------
 def header(args: argparse.Namespace) -> str:
     """Where, when, with what."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    hardware = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{os.cpu_count()} cores"
     words = " ".join(
         word for word in sys.argv[1:] if not word.endswith(".md") and word not in ("--report", "--append")
     )
     command = f"`python -m benchmarks.tracking_speed {words}`\n"
     if args.append:  # the same machine, said above
         return command
-    return (
-        "# Speed of tracking\n\n"
-        f"{datetime.date.today().isoformat()}, commit {done.stdout.strip() or 'unknown'}, {platform.machine()}, "
-        f"{hardware}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, transformers {transformers.__version__}.\n\n{command}"
-    )
+    return f"# Speed of tracking\n\n{provenance(args.device)}.\n\n{command}"
 
 
 def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[str, Any]]) -> str:

@@ -105,8 +105,8 @@ class TrackingOptions:
             give the same answers.
         constrained: answers follow the box format, so every frame gets a box; False leaves the model its own words,
             and frames without a box to `gap_policy`.
-        compile: drafted decoding compiles the language model (`torch.compile`), and on a GPU records its passes as CUDA
-            graphs. Worth its first half minute where much is tracked; boxes may differ where rounding decides.
+        compile: drafted decoding compiles the language model (`torch.compile`), and on a GPU records its passes as
+            CUDA graphs. Worth its first half minute where much is tracked; boxes may differ where rounding decides.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
             MiB. None: what suits the device.
         stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads

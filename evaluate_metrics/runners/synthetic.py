@@ -9,11 +9,8 @@ kept) and the ceiling (the true boxes, written as text and read back).
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -23,7 +20,6 @@ from typing import Any
 import evaluate
 import numpy as np
 import torch
-import transformers
 from tqdm import tqdm
 from transformers import pipeline
 
@@ -34,6 +30,7 @@ from dataset_scripts.synthetic import COLOURS, SHAPES, SyntheticClip, SyntheticC
 from processing_elysium.boxes import format_boxes, parse_boxes
 
 from .captions import caption_scores
+from .machine import provenance
 
 __all__ = ["SUITES", "Suite", "evaluate_suite", "main", "write_report"]
 
@@ -159,7 +156,7 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
         "convention of `evaluate_metrics/tracking_ope`.",
         "`static` keeps the first box (the floor); `ceiling` is the truth written as text and read back.",
         "",
-        f"Model `{model}`, commit {_commit()}, {datetime.date.today().isoformat()}; {_hardware()}.",
+        f"Model `{model}`; {provenance('cuda' if torch.cuda.is_available() else 'cpu')}.",
         "",
         "| suite | task | AUC | precision at 20 px | normalised precision |",
         "|---|---|---|---|---|",
@@ -183,23 +180,6 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
     temporary = Path(f"{path}.part")
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def _hardware() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores ({_cpu()})"
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    return f"{device}, {versions}, Python {platform.python_version()}"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
 def main(arguments: list[str] | None = None) -> None:
