@@ -86,8 +86,7 @@ class DraftedAnswerer(ClipAnswerer):
         self._tickets = 0
         language_model = model.base_model.language_model
         self._language_model = Compiled(language_model) if compile else language_model
-        recorded = compile and model.device.type == "cuda"
-        self._recorded = RecordedPasses(self._pass) if recorded else None
+        self._recorded = RecordedPasses(self._pass) if compile and self.encodes_ahead else None  # on one GPU
         self._suppressed = list(model.generation_config.suppress_tokens or [])
         reason = _hindrance(model, constrained)
         self.drafts = reason is None
