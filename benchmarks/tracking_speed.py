@@ -346,10 +346,8 @@ def header(args: argparse.Namespace) -> str:
     words = " ".join(
         word for word in sys.argv[1:] if not word.endswith(".md") and word not in ("--report", "--append")
     )
-    command = f"`python -m benchmarks.tracking_speed {words}`\n"
-    if args.append:  # the same machine, said above
-        return command
-    return f"# Speed of tracking\n\n{provenance(args.device)}.\n\n{command}"
+    title = "" if args.append else "# Speed of tracking\n\n"
+    return f"{title}{provenance(args.device)}.\n\n`python -m benchmarks.tracking_speed {words}`\n"
 
 
 def report_steps(args: argparse.Namespace, measured: tuple[list[Result], dict[str, Any]]) -> str:

@@ -235,12 +235,11 @@ class DraftedAnswerer(ClipAnswerer):
             starts = [row.position for row in self._rows]
             if self._recorded is not None:
                 rows, width = self._recorded.shape(len(tokens), width)
-                starts += [0] * (rows - len(tokens))
+                spare = rows - len(tokens)
+                starts, tokens = starts + [0] * spare, tokens + [[0]] * spare
             ids = [ids + [0] * (width - len(ids)) for ids in tokens]
-            ids += [[0] * width] * (len(starts) - len(ids))
             # Padding repeats a position, so that none is past what the model knows.
             steps = [[min(step, len(ids) - 1) for step in range(width)] for ids in tokens]
-            steps += [[0] * width] * (len(starts) - len(steps))
             mask = self._cache.begin(width, device, self._dtype, rows)
             run = self._pass if self._recorded is None else partial(self._recorded, self._cache.moves)
             hidden = run(
@@ -262,7 +261,7 @@ class DraftedAnswerer(ClipAnswerer):
         columns: torch.Tensor,
     ) -> torch.Tensor:
         """The language model on tokens (B, T, D) of rows that are in the cache; there are no frames to place."""
-        self._cache.rows, self._cache.columns = rows, columns
+        self._cache.rows, self._cache.columns = rows, columns  # a recording reads copies of its own
         return self._language_model(
             inputs_embeds=embeds,
             position_ids=positions,

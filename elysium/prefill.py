@@ -106,7 +106,7 @@ def lay_out(
         mask = mask[:, :, cached:]
     return Layout(
         ids=torch.tensor([_padded(row, longest, 0)[cached:] for row in ids], device=device),
-        positions=torch.tensor([_padded(row, longest, 0)[cached:] for row in places], device=device),
+        positions=torch.tensor([_padded(row, longest, row[-1])[cached:] for row in places], device=device),
         mask=mask,
         rows=rows,
         firsts=[numbers[0] for numbers, _ in groups],

@@ -38,7 +38,8 @@ class RecordedPasses:
         self._pool: Any = None
         self._broken = False
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """Recordings that are held."""
         return len(self._recordings)
 

@@ -52,10 +52,11 @@ def resample(frames: torch.Tensor, size: tuple[int, int], kind: int) -> torch.Te
     Raises:
         ValueError: another filter.
     """
-    if int(kind) not in _FILTERS:
+    kind = int(kind)  # Pillow's own is an enumeration
+    if kind not in _FILTERS:
         known = ", ".join(f"{number} ({Resampling(number).name.lower()})" for number in _FILTERS)
-        raise ValueError(f"`resample`={int(kind)} has no tensor path; use one of {known}, or pass arrays.")
-    axes = _order(tuple(frames.shape[-2:]), tuple(size), int(kind)) if frames.device.type != "cpu" else None
+        raise ValueError(f"`resample`={kind} has no tensor path; use one of {known}, or pass arrays.")
+    axes = _order(tuple(frames.shape[-2:]), tuple(size), kind) if frames.device.type != "cpu" else None
     return by_pillow(frames, size, kind) if axes is None else in_order(frames, size, kind, axes)
 
 
@@ -72,7 +73,7 @@ def in_order(frames: torch.Tensor, size: tuple[int, int], kind: int, axes: tuple
     """Passes along some axes (-2: columns, -1: rows), one after the other; see `resample`."""
     for axis in axes:
         if frames.shape[axis] != size[axis]:
-            frames = _along(frames, axis, size[axis], int(kind))
+            frames = _along(frames, axis, size[axis], kind)
     return frames
 
 

@@ -56,16 +56,17 @@ def track_videos(
                     requests = item.session.pending(wait=len(running) == 1)
                 if requests is not None:
                     item.ask(requests, answer, placed)
-            if all(item.tickets is None for item in running.values()):
+            asked = [item for item in running.values() if item.tickets is not None]
+            if not asked:
                 with stats.timed("decode"):
                     time.sleep(_POLL_S)
                 continue
-            _collect(running, answer, placed)
+            _collect(asked, answer, placed)
             for position, item in list(running.items()):
                 if item.complete:
                     results = item.accept(stats)
                 else:
-                    results = item.accept_partial(answer, stats) if partial and item.tickets else []
+                    results = item.accept_partial(answer, stats) if partial and item.tickets is not None else []
                 if item.session.done:
                     del running[position]
                 yield from ((position, result) for result in results)
@@ -120,17 +121,17 @@ class _Asked:
         return results
 
 
-def _collect(running: dict[int, _Asked], answer: Any, placed: Callable) -> None:
+def _collect(asked: list[_Asked], answer: Any, placed: Callable) -> None:
     """Let the model work until there is an answer: one step of it, or a round over all questions."""
-    if all(not item.tickets for item in running.values()):
+    if all(not item.tickets for item in asked):
         return
     if hasattr(answer, "submit"):
         with placed():
             done = dict(answer.advance())
-        for item in running.values():
-            item.answers.update({ticket: done[ticket] for ticket in item.tickets or () if ticket in done})
+        for item in asked:
+            item.answers.update({ticket: done[ticket] for ticket in item.tickets if ticket in done})
         return
     with placed():
-        answers = iter(answer([request for item in running.values() for request in item.requests]))
-    for item in running.values():
-        item.answers = {ticket: next(answers) for ticket in item.tickets or ()}
+        answers = iter(answer([request for item in asked for request in item.requests]))
+    for item in asked:
+        item.answers = {ticket: next(answers) for ticket in item.tickets}

@@ -138,7 +138,6 @@ class ClipAnswerer:
         # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
         moved = getattr(model, "hf_device_map", None)
         self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
-        self._resized_on = model.device if self.encodes_ahead else None
         self._formats = AnswerFormats(processor, self.stops)
         self._warned = False
         self._budgets: dict[int, int] = {}
@@ -199,10 +198,11 @@ class ClipAnswerer:
     def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
         """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
         fresh = list({id(frame): frame for frame in frames if frame.features is None}.values())
+        device = self.model.device if self.encodes_ahead else None
         with self.stats.timed("vision"):
             for first in range(0, len(fresh), self.max_images):
                 chunk = fresh[first : first + self.max_images]
-                resize([frame for frame in chunk if frame.pixels is None], self.processor, self._resized_on)
+                resize([frame for frame in chunk if frame.pixels is None], self.processor, device)
                 pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
                 encoded = self.model.base_model.get_image_features(pixel_values=pixels)
                 kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
