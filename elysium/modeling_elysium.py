@@ -300,14 +300,25 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         """Encodes frames `(F, 3, H, W)`; see [`ElysiumModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
-    def _head(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Maps hidden states to logits with the scaling and capping that some language models define."""
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Maps hidden states to logits: the head, and the scaling or capping that some language models define.
+
+        This is the only place that does; `forward`, the trainer's loss and the tracking decoder call it.
+
+        Args:
+            hidden_states: the language model's last hidden states, of shape `(..., D)`.
+
+        Returns:
+            Logits of shape `(..., V)`.
+        """
         logits = self.lm_head(hidden_states)
         text_config = self.config.text_config
-        if (scale := getattr(text_config, "logit_scale", None)) is not None:  # Cohere
-            logits = logits * scale
-        if (divisor := getattr(text_config, "logits_scaling", None)) is not None:  # Granite
-            logits = logits / divisor
+        for name in ("logit_scale", "lm_head_multiplier"):  # Cohere; Falcon-H1
+            if (factor := getattr(text_config, name, None)) is not None:
+                logits = logits * factor
+        if (scaling := getattr(text_config, "logits_scaling", None)) is not None:
+            # Granite divides by it; HyperCLOVA X multiplies.
+            logits = logits * scaling if text_config.model_type == "hyperclovax" else logits / scaling
         if (cap := getattr(text_config, "final_logit_softcapping", None)) is not None:  # Gemma 2
             logits = cap * torch.tanh(logits / cap)
         return logits
@@ -388,7 +399,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **{**kwargs, "return_dict": True},
         )
-        logits = self._head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.compute_logits(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             vocab_size = self.config.text_config.vocab_size

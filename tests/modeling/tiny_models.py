@@ -23,6 +23,7 @@ TEXT = {
     "qwen2": {"model_type": "qwen2"},
     "gemma2": {"model_type": "gemma2", "head_dim": 12, "query_pre_attn_scalar": 12, "final_logit_softcapping": 3.0},
     "granite": {"model_type": "granite", "logits_scaling": 4.0},
+    "cohere": {"model_type": "cohere", "logit_scale": 0.25},
     "gpt_neox": {"model_type": "gpt_neox"},
 }
 
