@@ -295,7 +295,7 @@ class DraftedAnswerer(ClipAnswerer):
             return [[] for _ in questions]
         sequences = torch.tensor([item[0] for item in flat], device=hidden.device)
         places = torch.tensor([item[1] for item in flat], device=hidden.device)
-        logits = self.model._head(hidden[sequences, places]).float()
+        logits = self.model.compute_logits(hidden[sequences, places]).float()
         logits[:, self._suppressed] = -torch.inf
         best, token = logits.max(dim=-1)
         bound = [number for number, item in enumerate(flat) if item[2]]
