@@ -177,7 +177,7 @@ def write_videos(folder: Path, count: int, num_frames: int, size: int) -> list[t
         clip = make_video(SyntheticConfig(size=size), "test", index, num_frames)
         path = folder / f"{index}.mp4"
         write_video(path, clip.frames, 30.0)
-        videos.append((str(path), np.stack([track.boxes for track in clip.record.objects])))
+        videos.append((str(path), np.stack([track.clipped_boxes for track in clip.record.objects])))
     return videos
 
 

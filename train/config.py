@@ -1,9 +1,13 @@
-"""A training run as data: dataclasses read from one YAML recipe, every key checked."""
+"""A training run as data: dataclasses read from one YAML recipe, every key checked.
+
+A stage says what is trained, from what, and how: the last is handed to TRL's `SFTConfig` as it stands.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,53 +15,46 @@ from typing import Any
 
 import yaml
 
-__all__ = ["BuildConfig", "Recipe", "StageConfig", "TowerConfig", "load_recipe"]
+from processing_elysium.prompts import Task
+
+from .miniature.config import BuildConfig, TowerConfig
+
+__all__ = ["PARTS", "Recipe", "SourceConfig", "StageConfig", "from_plain", "load_recipe"]
 
 PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model")
 
 
 @dataclass(kw_only=True)
-class BuildConfig:
-    """A model made from nothing: the arguments of `train.build.build_model`.
+class SourceConfig:
+    """One source of a mixture.
 
     Attributes:
-        vision: fields of a CLIP vision configuration.
-        text: fields of a LLaMA configuration; the vocabulary size comes from the tokenizer.
-        elysium: further fields of `ElysiumConfig`.
-        vocab_size: pieces of the tokenizer that is made from our prompts and captions.
+        source: "synthetic", or the path of a file of records (`dataset_scripts.records`), relative to the working
+            folder.
+        tasks: weight of each task when a question is drawn; image tasks are asked of single frames only. `vqa` and
+            `chat` take the records' messages, with one of our wordings around each question or as they are.
+        weight: share of the stage's items that come from here, relative to the other sources.
+        limit: use only so many clips or records, the first ones.
+        options: of the source, see `dataset_scripts.sources`: `objects`, `interval`, `irregular`, `size`, ... of
+            synthetic clips, `root` and `max_interval` of records.
     """
 
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    elysium: dict[str, Any] = field(default_factory=dict)
-    vocab_size: int = 1024
+    source: str
+    tasks: dict[str, float]
+    weight: float = 1.0
+    limit: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
-
-@dataclass(kw_only=True)
-class TowerConfig:
-    """Dense pretraining of the vision tower: what lies under each patch, and where its box is.
-
-    Attributes:
-        steps, batch_size, learning_rate, warmup_steps: as usual; cosine decay to zero. Every image is used for two
-            steps, the second time mirrored.
-        muon_learning_rate: of the matrices of the tower's layers, see `train.optimizer`.
-        min_share: a patch belongs to the object that fills at least this share of it.
-        box_weight: weight of the L1 loss of the box beside the four cross-entropies.
-        align_steps: after that, steps in which selector and projector start from the same labels, see `align`. The
-            paper's learn from the language model's loss alone, and ours go on doing so in every stage; 0 leaves them
-            at random weights.
-        save_every: steps between checkpoints.
-    """
-
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 8e-3
-    warmup_steps: int = 100
-    min_share: float = 0.15
-    box_weight: float = 8.0
-    align_steps: int = 0
-    save_every: int = 500
+    def __post_init__(self) -> None:
+        known = [task.value for task in Task]
+        unknown = sorted(set(self.tasks) - set(known))
+        if unknown or not self.tasks:
+            raise ValueError(f"source {self.source!r}: tasks names {unknown}; give one or more of {known}.")
+        for name, value in (("weight", self.weight), *(("weight of " + t, w) for t, w in self.tasks.items())):
+            if not value > 0:
+                raise ValueError(f"source {self.source!r}: the {name} is {value}; give a number above 0, or drop it.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"source {self.source!r}: limit is {self.limit}; give 1 or more, or drop it.")
 
 
 @dataclass(kw_only=True)
@@ -66,54 +63,53 @@ class StageConfig:
 
     Attributes:
         name: of its output folder.
-        train: parts of the model that learn; the rest is frozen.
-        tasks: weight of each task when a question is drawn; image tasks are asked of single frames only.
+
+        train: what is trained: parts of the model that learn; the rest is frozen.
+        learning_rate_scale: factor on the learning rates by part of the model.
+        muon_learning_rate: train the matrices of the hidden layers by Muon with this rate, see `train.optimizer`;
+            None trains them like the rest, by the optimizer that `arguments` names.
+        num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
+
+        sources: from what: the mixture.
+        num_frames: fewest and most frames of a clip; 1, 1 for images.
+        turns: most questions asked about one clip, each about another object.
         box_jitter: standard deviation, relative to the object's size, of noise on the corners of half of the boxes in
             questions; answers stay exact, so the model learns to correct a box that has drifted.
-        num_frames: fewest and most frames of a clip; 1, 1 for images.
-        objects: fewest and most objects in a scene.
-        interval: smallest and largest distance between frames in native frames.
-        irregular: share of clips in which every distance is drawn anew; with equal distances a model can continue the
-            boxes it has written without looking at the frames.
-        repeats: batches in a row that ask different questions about the same clips, which are rendered once.
-        turns: most questions asked about one clip, each about another object.
-        num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
-        steps, batch_size, learning_rate, warmup_steps: as usual.
-        decay_steps: the learning rate stays constant until this many steps before the end, then falls to zero along a
-            cosine; None lets it fall from the end of the warm-up.
-        muon_learning_rate: train the matrices of the hidden layers by Muon with this rate, see `train.optimizer`;
-            None trains them by AdamW like the rest.
-        learning_rate_scale: factor on both learning rates by part of the model.
-        save_every: steps between checkpoints; a run resumes from the last one.
+        repeats: batches in a row that ask different questions about the same clips, which are read once.
+        eval_sources: mixture for evaluation, when `arguments` ask for one (`eval_strategy`).
+        eval_items: conversations of an evaluation.
+
+        arguments: how: fields of `trl.SFTConfig`, such as max_steps or num_train_epochs, per_device_train_batch_size,
+            gradient_accumulation_steps, learning_rate, lr_scheduler_type, logging_steps, report_to, eval_strategy,
+            activation_checkpointing, deepspeed. `train.arguments` has our defaults and what is refused.
     """
 
     name: str
     train: list[str] = field(default_factory=lambda: list(PARTS))
-    tasks: dict[str, float]
+    learning_rate_scale: dict[str, float] = field(default_factory=dict)
+    muon_learning_rate: float | None = None
+    num_image_tokens: int | None = None
+    sources: list[SourceConfig]
     num_frames: tuple[int, int] = (1, 1)
-    objects: tuple[int, int] = (2, 5)
-    interval: tuple[int, int] = (1, 1)
-    irregular: float = 0.0
-    repeats: int = 1
     turns: int = 4
     box_jitter: float = 0.0
-    num_image_tokens: int | None = None
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int = 50
-    decay_steps: int | None = None
-    muon_learning_rate: float | None = None
-    learning_rate_scale: dict[str, float] = field(default_factory=dict)
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    save_every: int = 500
+    repeats: int = 1
+    eval_sources: list[SourceConfig] = field(default_factory=list)
+    eval_items: int = 64
+    arguments: dict[str, Any]
 
     def __post_init__(self) -> None:
         for name, parts in (("train", self.train), ("learning_rate_scale", list(self.learning_rate_scale))):
             unknown = sorted(set(parts) - set(PARTS))
             if unknown:
                 raise ValueError(f"stage {self.name!r}: {name} names {unknown}; the parts of the model are {PARTS}.")
+        if not self.sources:
+            raise ValueError(f"stage {self.name!r}: sources is empty; give one source or more.")
+        if not 1 <= self.num_frames[0] <= self.num_frames[1]:
+            raise ValueError(f"stage {self.name!r}: num_frames is {list(self.num_frames)}; give [fewest, most], from 1.")
+        for name in ("turns", "repeats", "eval_items"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"stage {self.name!r}: {name} is {getattr(self, name)}; give 1 or more.")
 
 
 @dataclass(kw_only=True)
@@ -122,9 +118,7 @@ class Recipe:
 
     Attributes:
         seed: of the data order and the initial weights.
-        data_seed: of the synthetic dataset.
-        frame_size: pixels of the rendered frames.
-        workers: processes that render and tokenise.
+        workers: processes that read and tokenise.
         threads: CPU threads of the training process; 0 leaves PyTorch's choice.
         build: the model to make, or None to start from `model`.
         model: folder or Hub id to start from.
@@ -133,8 +127,6 @@ class Recipe:
     """
 
     seed: int = 0
-    data_seed: int = 0
-    frame_size: int = 140
     workers: int = 1
     threads: int = 0
     build: BuildConfig | None = None
@@ -145,21 +137,42 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.build is None) == (self.model is None):
             raise ValueError("a recipe starts from either `build:` (a new model) or `model:` (a saved one); give one.")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages are named {names}; give each a name of its own, it is its output folder.")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number; YAML 1.1 asks for 1.0e-3 and takes the rest for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a YAML recipe; unknown keys and wrong types raise a ValueError that says where."""
     text = Path(path).read_text(encoding="utf-8")
-    return _from_plain(Recipe, yaml.safe_load(text), str(path))
+    return from_plain(Recipe, yaml.load(text, Loader=_Loader), str(path))
 
 
-def _from_plain(kind: Any, value: Any, where: str) -> Any:
-    """Turn YAML's plain values into the annotated type `kind`."""
+def from_plain(kind: Any, value: Any, where: str) -> Any:
+    """Turn YAML's plain values into the annotated type `kind`.
+
+    Args:
+        kind: a dataclass or a type as its fields are annotated with.
+        value: mappings, lists, numbers, texts.
+        where: named in errors.
+
+    Raises:
+        ValueError: an unknown key, a missing one, or a value of another type.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if type(None) in arguments:
         if value is None:
             return None
-        return _from_plain(next(a for a in arguments if a is not type(None)), value, where)
+        return from_plain(next(a for a in arguments if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected a mapping, found {value!r}.")
@@ -167,22 +180,26 @@ def _from_plain(kind: Any, value: Any, where: str) -> Any:
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"{where}: unknown key(s) {unknown}; allowed are {sorted(hints)}.")
+        plain = {key: from_plain(hints[key], item, f"{where}: {key}") for key, item in value.items()}
+        required = [f.name for f in dataclasses.fields(kind) if _is_required(f)]
+        if missing := [name for name in required if name not in plain]:
+            raise ValueError(f"{where}: the key(s) {missing} are missing.")
         try:
-            return kind(**{key: _from_plain(hints[key], item, f"{where}: {key}") for key, item in value.items()})
-        except TypeError as error:
+            return kind(**plain)
+        except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if origin is list:
         if not isinstance(value, list):
             raise ValueError(f"{where}: expected a list, found {value!r}.")
-        return [_from_plain(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
+        return [from_plain(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
     if origin is tuple:
         if not isinstance(value, list) or len(value) != len(arguments):
             raise ValueError(f"{where}: expected {len(arguments)} values, found {value!r}.")
-        return tuple(_from_plain(a, item, where) for a, item in zip(arguments, value, strict=True))
+        return tuple(from_plain(a, item, where) for a, item in zip(arguments, value, strict=True))
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected a mapping, found {value!r}.")
-        return {key: _from_plain(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
+        return {key: from_plain(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
     if kind is Any:
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -190,3 +207,7 @@ def _from_plain(kind: Any, value: Any, where: str) -> Any:
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise ValueError(f"{where}: expected {kind.__name__}, found {value!r}.")
+
+
+def _is_required(item: dataclasses.Field) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING

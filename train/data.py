@@ -1,62 +1,104 @@
-"""Synthetic training data by number: clips become conversations, and all clips of a batch have as many frames.
+"""Items of a stage by number: a clip of the mixture, and a conversation about it.
 
 One clip is asked several questions, each about another object, so that its frames are encoded once for all of them
 (every turn's answer is trained). Item i is a deterministic function of (recipe, stage, i): a resumed run sees what
-it would have seen.
+it would have seen, and several processes share the items out by number.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
 
-from dataset_scripts.records import ObjectTrack
-from dataset_scripts.synthetic import SHAPES, SIZES, SPLITS, TEXTURES, SyntheticClip, SyntheticConfig, make_clip
-from dataset_scripts.synthetic.scene import COLOURS
+from dataset_scripts.records import ObjectTrack, VideoRecord
+from dataset_scripts.sources import Clip, RecordsSource, Source, SyntheticSource
 from processing_elysium import prompts
 from processing_elysium.prompts import IMAGE_TASKS, Task
 
-from .config import StageConfig, TowerConfig
+from .config import SourceConfig, StageConfig, from_plain
 
-__all__ = ["PATCH_LABELS", "ConversationSource", "PatchSource", "conversation", "stage_dataset"]
+__all__ = ["ConversationSource", "Mixture", "conversation", "open_source", "stage_dataset"]
 
-# The dense labels of the tower's pretraining, in the order of `PatchSource`'s columns; class 0 is "no object".
-PATCH_LABELS: dict[str, tuple[str, ...]] = {
-    "size": tuple(SIZES),
-    "texture": TEXTURES,
-    "colour": tuple(COLOURS),
-    "shape": SHAPES,
-}
+TALK = (Task.VQA, Task.CHAT)  # asked and answered by a record's messages
+BLOCK = 1000  # items among which the sources of a mixture have exactly their shares
 
 
+def open_source(config: SourceConfig) -> Source:
+    """Open the source that a recipe names.
+
+    Raises:
+        ValueError: the file does not exist, or an option is unknown or wrong.
+    """
+    where = f"source {config.source!r}: options"
+    if config.source == "synthetic":
+        return from_plain(SyntheticSource, config.options, where)
+    return from_plain(RecordsSource, {**config.options, "path": config.source}, where)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# questions and answers
+# --------------------------------------------------------------------------------------------------------------
 def conversation(
-    clip: SyntheticClip, stage: StageConfig, rng: np.random.Generator, writer: Any = prompts
+    record: VideoRecord,
+    tasks: dict[str, float],
+    rng: np.random.Generator,
+    writer: Any = prompts,
+    turns: int = 4,
+    box_jitter: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Messages about a clip: one turn per object, in random order.
+    """Messages about a clip: the record's own, or one turn per object, in random order.
 
     Args:
-        clip: frames and tracks.
-        stage: `tasks`, `turns` and `box_jitter` are read.
+        record: what is known about exactly the frames that are shown.
+        tasks: weight of each task.
         rng: draws objects, tasks and wordings.
         writer: has `build_messages` and `render_answer`: the model's processor, so that questions and answers are
             written as that model writes them, or `processing_elysium.prompts` for the paper's way.
+        turns: most objects asked about.
+        box_jitter: see `StageConfig`.
+
+    Raises:
+        ValueError: none of the tasks can be asked of this record.
     """
-    one_frame = clip.record.num_frames == 1
-    names = [name for name in sorted(stage.tasks) if one_frame or Task(name) not in IMAGE_TASKS]
-    weights = np.array([stage.tasks[name] for name in names])
+    of_words = {name: weight for name, weight in tasks.items() if Task(name) in TALK and record.messages}
+    of_objects = {
+        name: weight
+        for name, weight in sorted(tasks.items())
+        if Task(name) not in TALK and (record.num_frames == 1 or Task(name) not in IMAGE_TASKS)
+    }
+    choices = [[name for name in of_objects if _can_ask(Task(name), track)] for track in record.objects]
+    if not of_words and not any(choices):
+        raise ValueError(
+            f"record {record.id!r}: none of the tasks {sorted(tasks)} can be asked of its {record.num_frames} frame(s) "
+            f"and {len(record.objects)} object(s); give it boxes from the first frame on, with an `expression` "
+            "(rsot, rec) or a `caption` (reg, video_reg), or `messages` (vqa, chat)."
+        )
+    total = sum(of_words.values())
+    if of_words and (not any(choices) or rng.random() < total / (total + sum(of_objects.values()))):
+        names = list(of_words)
+        return _talk(record, Task(str(rng.choice(names, p=[of_words[n] / total for n in names]))), rng, writer)
     messages: list[dict[str, Any]] = []
-    for number, i in enumerate(rng.permutation(len(clip.record.objects))[: stage.turns]):
-        task = Task(str(rng.choice(names, p=weights / weights.sum())))
-        turn = _turn(task, clip.record.objects[int(i)], stage.box_jitter, rng, writer)
-        if number > 0:  # the frames stand in the first turn only
-            turn[0]["content"] = [part for part in turn[0]["content"] if part["type"] != "image"]
-        messages.extend(turn)
+    asked = [int(i) for i in rng.permutation(len(record.objects)) if choices[i]][:turns]
+    for i in asked:
+        weights = np.array([of_objects[name] for name in choices[i]])
+        task = Task(str(rng.choice(choices[i], p=weights / weights.sum())))
+        messages.extend(_after_the_first(messages, _turn(task, record.objects[i], box_jitter, rng, writer)))
     return messages
+
+
+def _can_ask(task: Task, track: ObjectTrack) -> bool:
+    """Whether the record knows the question and the whole answer."""
+    seen = track.known & ~track.absent
+    if task in (Task.SOT, Task.RSOT):
+        start = seen.any() if task is Task.RSOT else seen[0]
+        return bool(start and (track.known | track.absent).all() and (task is Task.SOT or track.expression))
+    if task is Task.VIDEO_REG:
+        return bool(seen.any() and track.caption)
+    return bool(seen[0] and (track.expression if task is Task.REC else track.caption))
 
 
 def _turn(
@@ -64,15 +106,44 @@ def _turn(
 ) -> list[dict[str, Any]]:
     """One question about one object, and its answer."""
     by_words = task in (Task.RSOT, Task.REC)
-    boxes = track.boxes[:1] if task is Task.REC else track.boxes
+    first = int((track.known & ~track.absent).argmax()) if task is Task.VIDEO_REG else 0
+    count = 1 if task is Task.REC else len(track.boxes)
+    boxes = track.clipped_boxes
     return writer.build_messages(
         task,
-        num_frames=len(track.boxes),
-        box=None if by_words else _jittered(track.boxes[0], jitter, rng),
+        num_frames=len(boxes),
+        box=None if by_words else _jittered(boxes[first], jitter, rng),
+        frame_of_box=first + 1,
         expression=track.expression if by_words else None,
-        answer=writer.render_answer(task, boxes=boxes, text=track.caption),
+        answer=writer.render_answer(task, boxes=boxes[:count], valid=track.known[:count], text=track.caption),
         rng=rng,
     )
+
+
+def _talk(record: VideoRecord, task: Task, rng: np.random.Generator, writer: Any) -> list[dict[str, Any]]:
+    """The record's messages; VQA puts one of our wordings around each question."""
+    rest = list(record.messages)
+    system = rest.pop(0)["content"] if rest[0]["role"] == "system" else None
+    messages: list[dict[str, Any]] = []
+    for question, answer in zip(rest[::2], rest[1::2], strict=True):
+        turn = writer.build_messages(
+            task,
+            num_frames=record.num_frames,
+            question=question["content"],
+            prompt="{question}" if task is Task.CHAT else None,
+            answer=answer["content"],
+            system=None if messages else system,
+            rng=rng,
+        )
+        messages.extend(_after_the_first(messages, turn))
+    return messages
+
+
+def _after_the_first(messages: list[dict[str, Any]], turn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turn without its frames where messages stand before it: the frames stand in the first turn only."""
+    if messages:
+        turn[0]["content"] = [part for part in turn[0]["content"] if part["type"] != "image"]
+    return turn
 
 
 def _jittered(box: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
@@ -83,39 +154,109 @@ def _jittered(box: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
     return box if keep else moved
 
 
+# --------------------------------------------------------------------------------------------------------------
+# which clip
+# --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Mixture:
+    """Clip number -> source and index within it, with every source's share exact in each block of items.
+
+    Attributes:
+        configs: the sources' settings.
+        sources: the opened sources.
+        seed: what orders are drawn from.
+    """
+
+    configs: list[SourceConfig]
+    sources: list[Source]
+    seed: tuple[int, ...]
+    _drawn: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        """Clips of all sources, as limited: one pass over the data."""
+        return sum(self.length(number) for number in range(len(self.sources)))
+
+    def length(self, number: int) -> int:
+        """Clips of a source, as limited."""
+        length, limit = len(self.sources[number]), self.configs[number].limit
+        return length if limit is None else min(length, limit)
+
+    def locate(self, item: int) -> tuple[int, int]:
+        """(number of the source, index within it) of clip `item`."""
+        number, position = 0, item
+        if len(self.sources) > 1:
+            block, place = divmod(item, BLOCK)
+            order = self._order(block)
+            number = int(order[place])
+            before = int((order[:place] == number).sum())
+            position = block * int((order == number).sum()) + before
+        length = self.length(number)
+        if not self.sources[number].shuffled:
+            return number, (self.seed[-1] + position) % length
+        turn, place = divmod(position, length)
+        return number, int(self._permutation(length, (5, number, turn))[place])
+
+    def _order(self, block: int) -> np.ndarray:
+        """The sources of a block's items: as many of each as its weight says, shuffled."""
+        weights = np.array([config.weight for config in self.configs])
+        exact = weights / weights.sum() * BLOCK
+        counts = np.maximum(np.floor(exact).astype(int), 1)
+        counts[np.argmax(counts)] += BLOCK - counts.sum()  # what rounding left, less than one item per source
+        return np.repeat(np.arange(len(counts)), counts)[self._permutation(BLOCK, (4, block))]
+
+    def _permutation(self, length: int, key: tuple[int, ...]) -> np.ndarray:
+        """A permutation that `key` names; the last ones are kept."""
+        if key not in self._drawn:
+            if len(self._drawn) > 2 * len(self.sources):
+                self._drawn.clear()
+            self._drawn[key] = np.random.default_rng([*self.seed, *key]).permutation(length)
+        return self._drawn[key]
+
+
 @dataclass(frozen=True)
 class ConversationSource:
     """Item number -> frames and messages of one stage.
 
     Attributes:
-        stage: tasks, frames per clip, interval, turns.
-        synthetic: the dataset that clips come from.
-        split: its split.
-        seed: of questions and wordings.
+        stage: mixture, frames per clip, turns.
+        batch_size: items of a batch, which have one number of frames as far as their sources can give it.
+        seed: of the order, the questions and the wordings.
         writer: see `conversation`.
+        world_size: processes that share the batches out, one after the other in turn.
+        evaluation: whether the items are those of `stage.eval_sources`.
     """
 
     stage: StageConfig
-    synthetic: SyntheticConfig
-    split: str = "train"
+    batch_size: int
     seed: int = 0
     writer: Any = prompts
-    _shown: dict[tuple[int, int], SyntheticClip] = field(default_factory=dict, init=False, repr=False)
+    world_size: int = 1
+    evaluation: bool = False
+    mixture: Mixture = field(init=False, repr=False)
+    _shown: dict[tuple[int, int], tuple[int, Clip]] = field(default_factory=dict, init=False, repr=False)
 
-    def batch_shape(self, group: int) -> tuple[int, int]:
-        """Frames and objects of every clip of a group: rows of one length need little padding."""
-        rng = np.random.default_rng([self.seed, self._offset, group, 1])
-        low, high = self.stage.num_frames
-        num_frames = int(rng.integers(low, high + 1))
-        return num_frames, int(rng.integers(self.synthetic.min_objects, self.synthetic.max_objects + 1))
+    def __post_init__(self) -> None:
+        configs = self.stage.eval_sources if self.evaluation else self.stage.sources
+        object.__setattr__(self, "mixture", Mixture(configs, [open_source(c) for c in configs], self._seed))
+
+    @property
+    def _seed(self) -> tuple[int, int]:
+        """The seed, and a number of the stage's own: stages see different clips."""
+        name = f"{self.stage.name} (evaluation)" if self.evaluation else self.stage.name
+        return self.seed, zlib.crc32(name.encode()) % 80_000_000
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        batch, row = divmod(item, self.stage.batch_size)
-        clip = self._shown_clip(batch // self.stage.repeats, row)
-        rng = np.random.default_rng([self.seed, self._offset, item, 2])
-        return {"frames": list(clip.frames), "messages": conversation(clip, self.stage, rng, self.writer)}
+        batch, row = divmod(item, self.batch_size)
+        # Repeats are the batches of one process, which come to it one after the other.
+        turn, process = divmod(batch, self.world_size)
+        group = turn // self.stage.repeats * self.world_size + process
+        number, clip = self._shown_clip(group, row)
+        rng = np.random.default_rng([*self._seed, item, 2])
+        tasks = self.mixture.configs[number].tasks
+        messages = conversation(clip.record, tasks, rng, self.writer, self.stage.turns, self.stage.box_jitter)
+        return {"frames": list(clip.frames), "messages": messages}
 
-    def _shown_clip(self, group: int, row: int) -> SyntheticClip:
+    def _shown_clip(self, group: int, row: int) -> tuple[int, Clip]:
         """`clip`, kept for the group's other batches: rendering takes a third of a step's time on a CPU."""
         if (group, row) not in self._shown:
             if any(other != group for other, _ in self._shown):
@@ -123,66 +264,29 @@ class ConversationSource:
             self._shown[group, row] = self.clip(group, row)
         return self._shown[group, row]
 
-    def clip(self, group: int, row: int) -> SyntheticClip:
-        """Clip `row` of the batches of `group`, a run of `stage.repeats` batches that show the same clips."""
-        item = group * self.stage.batch_size + row
-        rng = np.random.default_rng([self.seed, self._offset, item, 3])
-        num_frames, objects = self.batch_shape(group)
-        synthetic = replace(self.synthetic, min_objects=objects, max_objects=objects)
-        index = (self._offset + item) % SPLITS[self.split][1]
-        irregular = self.stage.irregular > 0 and rng.random() < self.stage.irregular
-        return make_clip(synthetic, self.split, index, num_frames, self.stage.interval, irregular)
+    def clip(self, group: int, row: int) -> tuple[int, Clip]:
+        """Clip `row` of the batches of `group`, a run of `stage.repeats` batches of one process that show the same.
 
-    @property
-    def _offset(self) -> int:
-        """Where in the split this stage begins: stages see different clips."""
-        return zlib.crc32(self.stage.name.encode()) % 80_000_000
+        Returns:
+            The number of its source and the clip.
+        """
+        item = group * self.batch_size + row
+        number, index = self.mixture.locate(item)
+        batch_rng = np.random.default_rng([*self._seed, group, 1])
+        low, high = self.stage.num_frames
+        num_frames = int(batch_rng.integers(low, high + 1))
+        if all(Task(name) in IMAGE_TASKS for name in self.mixture.configs[number].tasks):
+            num_frames = 1
+        rng = np.random.default_rng([*self._seed, item, 3])
+        return number, self.mixture.sources[number].read(index, num_frames, rng, batch_rng)
 
 
-def stage_dataset(source: ConversationSource) -> datasets.Dataset:
-    """The items of a whole stage as the `datasets.Dataset` that TRL asks for; rendered when read."""
-    items = datasets.Dataset.from_dict({"item": np.arange(source.stage.steps * source.stage.batch_size)})
+def stage_dataset(source: ConversationSource, num_items: int) -> datasets.Dataset:
+    """The first items as the `datasets.Dataset` that TRL asks for; made when read."""
+    items = datasets.Dataset.from_dict({"item": np.arange(num_items)})
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = [source[int(item)] for item in batch["item"]]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     return items.with_transform(render)
-
-
-@dataclass(frozen=True)
-class PatchSource(torch.utils.data.Dataset):
-    """Images with one label set and one box per patch, for pretraining the tower.
-
-    Attributes:
-        synthetic: the dataset; its frame size is the tower's.
-        patch_size: pixels.
-        config: length and batch size.
-    """
-
-    synthetic: SyntheticConfig
-    patch_size: int
-    config: TowerConfig
-
-    def __len__(self) -> int:
-        return (self.config.steps + 1) // 2 * self.config.batch_size  # every image is used twice
-
-    def __getitem__(self, item: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image `(H, W, 3)` uint8, labels `(N, 4)` int64 in the order of `PATCH_LABELS`, boxes `(N, 4)` float32."""
-        clip = make_clip(self.synthetic, "train", item, 1)
-        side = clip.frames.shape[1] // self.patch_size
-        patches = clip.owner[0].reshape(side, self.patch_size, side, self.patch_size).swapaxes(1, 2)
-        shares = np.stack(
-            [(patches == i + 1).mean(axis=(2, 3)) for i in range(len(clip.scene.objects))], axis=-1
-        ).reshape(side * side, -1)
-        owner = shares.argmax(axis=1)
-        empty = shares.max(axis=1) < self.config.min_share
-        looks = np.array(
-            [
-                [1 + values.index(word) for word, values in zip(o.look, PATCH_LABELS.values(), strict=True)]
-                for o in clip.scene.objects
-            ]
-        )
-        labels = looks[owner]
-        labels[empty] = 0
-        return clip.frames[0], labels, clip.scene_boxes[owner, 0].astype(np.float32)

@@ -10,29 +10,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers import set_seed
-from trl import SFTConfig
 
 from dataset_scripts.synthetic import SyntheticConfig
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 
-from .alignment import align
-from .build import build_model
+from .arguments import plan_steps, training_arguments
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, load_recipe
-from .cpu import prepare_cpu
 from .data import ConversationSource, stage_dataset
-from .pretrain_tower import pretrain_tower
+from .miniature.alignment import align
+from .miniature.build import build_model
+from .miniature.cpu import prepare_cpu
+from .miniature.pretrain_tower import pretrain_tower
 from .trainer import ElysiumTrainer, freeze_all_but
 
-__all__ = ["main", "run_recipe", "train_stage"]
+__all__ = ["main", "make_trainer", "run_recipe", "train_stage"]
 
 FINISHED = "final"
+POLL_S = 1.0  # seconds between looks for what another process writes
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -66,7 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
         recipe = replace(recipe, stages=[stage for stage in recipe.stages if stage.name in options.only])
     final = run_recipe(recipe, options.output, use_cpu)
-    print(f"finished: {final}")
+    if _is_first_process():
+        print(f"finished: {final}")
 
 
 def run_recipe(recipe: Recipe, output: Path, use_cpu: bool = True) -> Path:
@@ -82,9 +86,13 @@ def run_recipe(recipe: Recipe, output: Path, use_cpu: bool = True) -> Path:
     """
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    for stage in recipe.stages:  # a slip in the last stage is told before the first one trains
+        training_arguments(stage, recipe, output / stage.name, use_cpu)
     start = output / "start"
     if not (start / "config.json").exists():
-        _make_start(recipe, output, start)
+        if _is_first_process():
+            _make_start(recipe, output, start)
+        _wait_for(start / "config.json")
     current = start
     for stage in recipe.stages:
         finished = output / stage.name / FINISHED
@@ -102,7 +110,7 @@ def _make_start(recipe: Recipe, output: Path, start: Path) -> None:
         model = ElysiumForConditionalGeneration.from_pretrained(recipe.model)
         processor = ElysiumProcessor.from_pretrained(recipe.model)
     if recipe.tower is not None:
-        synthetic = SyntheticConfig(recipe.data_seed, recipe.frame_size)
+        synthetic = SyntheticConfig(recipe.tower.data_seed, model.config.vision_config.image_size)
         pretrain_tower(
             model.model.vision_tower,
             processor.image_processor,
@@ -119,59 +127,48 @@ def _make_start(recipe: Recipe, output: Path, start: Path) -> None:
 def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, use_cpu: bool) -> None:
     """Train one stage from the model in `source`; the result is `output/final`.
 
+    Under `torchrun` or `accelerate launch` every process calls this; the first one writes, the others wait for it.
+
     Args:
-        stage: what to train.
-        recipe: seeds, frame size and workers are read.
+        stage: what to train, from what, and how.
+        recipe: seed and workers are read.
         source: folder of the model to start from.
         output: folder of checkpoints; the newest is resumed.
         use_cpu: whether to stay on the CPU.
     """
+    trainer = make_trainer(stage, recipe, source, output, use_cpu)
+    trainer.train(resume_from_checkpoint=_newest_checkpoint(output))
+    accelerator = trainer.accelerator
+    state = accelerator.get_state_dict(trainer.model)  # every process helps to gather sharded weights
+    if accelerator.is_main_process:
+        _save(accelerator.unwrap_model(trainer.model), trainer.processing_class, output / FINISHED, state)
+    accelerator.wait_for_everyone()
+
+
+def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path, use_cpu: bool) -> ElysiumTrainer:
+    """Load the model in `source` and make the trainer of a stage; see `train_stage`."""
     set_seed(recipe.seed)
+    arguments = training_arguments(stage, recipe, output, use_cpu)
     fields = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32, **fields)
     processor = ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens)
     freeze_all_but(model, stage.train)
-    synthetic = SyntheticConfig(recipe.data_seed, recipe.frame_size, *stage.objects)
-    trainer = ElysiumTrainer(
+    settings = {"seed": recipe.seed, "writer": processor, "world_size": max(1, arguments.world_size)}
+    items = ConversationSource(stage, arguments.per_device_train_batch_size, **settings)
+    endless = any(config.source == "synthetic" and config.limit is None for config in stage.sources)
+    num_items = plan_steps(arguments, len(items.mixture), endless)
+    evaluation = None
+    if stage.eval_sources:
+        eval_items = ConversationSource(stage, arguments.per_device_eval_batch_size, **settings, evaluation=True)
+        evaluation = stage_dataset(eval_items, stage.eval_items)
+    return ElysiumTrainer(
         stage=stage,
         model=model,
-        args=_training_arguments(stage, recipe, output, use_cpu),
-        train_dataset=stage_dataset(ConversationSource(stage, synthetic, seed=recipe.seed, writer=processor)),
+        args=arguments,
+        train_dataset=stage_dataset(items, num_items),
+        eval_dataset=evaluation,
         processing_class=processor,
         data_collator=ConversationCollator(processor),
-    )
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(output))
-    _save(trainer.accelerator.unwrap_model(trainer.model), processor, output / FINISHED)
-
-
-def _training_arguments(stage: StageConfig, recipe: Recipe, output: Path, use_cpu: bool) -> SFTConfig:
-    decay_steps = stage.steps - stage.warmup_steps if stage.decay_steps is None else stage.decay_steps
-    return SFTConfig(
-        output_dir=str(output),
-        max_steps=stage.steps,
-        per_device_train_batch_size=stage.batch_size,
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": decay_steps},
-        warmup_steps=stage.warmup_steps,
-        weight_decay=stage.weight_decay,
-        max_grad_norm=stage.max_grad_norm,
-        adam_beta2=0.98,
-        save_steps=stage.save_every,
-        save_total_limit=1,
-        logging_steps=10,
-        report_to=[],
-        seed=recipe.seed,
-        use_cpu=use_cpu,
-        bf16=not use_cpu,
-        activation_checkpointing=False,
-        train_sampling_strategy="sequential",
-        dataloader_num_workers=recipe.workers,
-        dataloader_prefetch_factor=4 if recipe.workers else None,
-        dataloader_pin_memory=not use_cpu,
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
     )
 
 
@@ -181,13 +178,30 @@ def _newest_checkpoint(output: Path) -> str | None:
     return str(max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if found else None
 
 
-def _save(model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, folder: Path) -> None:
-    """Write a complete model folder; it gets its name only when it is whole."""
+def _save(
+    model: ElysiumForConditionalGeneration,
+    processor: ElysiumProcessor,
+    folder: Path,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a complete model folder; it gets its name only when it is whole. One process calls this."""
     temporary = folder.with_name(folder.name + ".part")
-    model.save_pretrained(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+    model.save_pretrained(temporary, state_dict=state_dict)
     processor.save_pretrained(temporary)
     folder.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, folder)
+
+
+def _is_first_process() -> bool:
+    """Whether this is the process that writes, as the launcher numbers them."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _wait_for(path: Path) -> None:
+    """Wait until another process has written `path`. A barrier would give up after half an hour."""
+    while not path.exists():
+        time.sleep(POLL_S)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class ElysiumTrainer(SFTTrainer):
     TRL's fused head visits every position, and most of ours are visual tokens, prompts and padding.
 
     Args:
-        stage: its `learning_rate_scale` and `weight_decay` are read.
+        stage: its `learning_rate_scale` and `muon_learning_rate` are read.
         **kwargs: passed to `SFTTrainer`.
     """
 
@@ -63,36 +63,50 @@ class ElysiumTrainer(SFTTrainer):
         rest = {name: value for name, value in inputs.items() if name != "labels"}
         outputs = model(**rest, use_cache=False, logits_to_keep=1, output_hidden_states=True)
         asked = labels != IGNORED
-        logits = self.accelerator.unwrap_model(model).lm_head(outputs.hidden_states[-1][:, :-1][asked]).float()
+        # The model's own logits, scaled or capped as its language model asks.
+        logits = self.accelerator.unwrap_model(model).compute_logits(outputs.hidden_states[-1][:, :-1][asked]).float()
         total = functional.cross_entropy(logits, labels[asked], reduction="sum")
         count = asked.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=total.device)
         loss = total / count.clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # the gradients are averaged over devices
-        mode = "train" if model.training else "eval"
-        accuracy = (logits.detach().argmax(dim=-1) == labels[asked]).float().mean()
-        self._metrics[mode]["mean_token_accuracy"].append(accuracy.item())
+        if asked.any():
+            mode = "train" if model.training else "eval"
+            accuracy = (logits.detach().argmax(dim=-1) == labels[asked]).float().mean()
+            self._metrics[mode]["mean_token_accuracy"].append(accuracy.item())
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW (with Muon for hidden matrices where the stage says so); the schedule scales all groups alike."""
+        """Muon with AdamW where the stage asks for Muon, else the optimizer that the arguments name.
+
+        Each part of the model has its own learning rate; the schedule scales all alike.
+        """
         if self.optimizer is None:
-            decayed = set(self.get_decay_parameter_names(self.model))
-            groups: dict[tuple[bool, str, bool], list[torch.nn.Parameter]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    by_muon = self.stage.muon_learning_rate is not None and is_hidden_matrix(name, parameter)
-                    groups.setdefault((by_muon, part_of(name), name in decayed), []).append(parameter)
-            rates = {True: self.stage.muon_learning_rate, False: self.args.learning_rate}
-            settings: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-            for (by_muon, part, decays), parameters in groups.items():
-                settings[by_muon].append(
-                    {
-                        "params": parameters,
-                        "lr": rates[by_muon] * self.stage.learning_rate_scale.get(part, 1.0),
-                        "weight_decay": self.stage.weight_decay if decays else 0.0,
-                    }
-                )
-            betas = (self.args.adam_beta1, self.args.adam_beta2)
-            self.optimizer = MuonAdamW(settings[True], settings[False], betas)
+            muon, rest = self._parameter_groups(self.model if model is None else model)
+            if self.stage.muon_learning_rate is not None:
+                betas = (self.args.adam_beta1, self.args.adam_beta2)
+                self.optimizer = MuonAdamW(muon, rest, betas)
+            else:
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                self.optimizer = kind(rest, **settings)
         return self.optimizer
+
+    def _parameter_groups(self, model: torch.nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Groups for Muon and for the other optimizer: one per part of the model and kind of weight decay."""
+        decayed = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[bool, str, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                by_muon = self.stage.muon_learning_rate is not None and is_hidden_matrix(name, parameter)
+                groups.setdefault((by_muon, part_of(name), name in decayed), []).append(parameter)
+        rates = {True: self.stage.muon_learning_rate, False: self.args.learning_rate}
+        settings: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for (by_muon, part, decays), parameters in groups.items():
+            settings[by_muon].append(
+                {
+                    "params": parameters,
+                    "lr": rates[by_muon] * self.stage.learning_rate_scale.get(part, 1.0),
+                    "weight_decay": self.args.weight_decay if decays else 0.0,
+                }
+            )
+        return settings[True], settings[False]

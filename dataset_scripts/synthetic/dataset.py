@@ -57,7 +57,7 @@ class SyntheticClip:
         owner: `(F, H, W)` uint8, which object a pixel shows (number in the scene + 1; 0 is background).
         scene: what was drawn; `record.objects` holds only the objects that can be asked about.
         scene_boxes: `(O, F, 4)` clipped boxes of all objects of the scene.
-        record: boxes, expressions, captions.
+        record: boxes (not clipped), expressions, captions.
     """
 
     frames: np.ndarray
@@ -112,14 +112,14 @@ def make_clip(
         step = float(steps.mean())
     times = start + np.concatenate([[0], np.cumsum(steps)])
     drawn += [renderer.frame(time) for time in times[1:]]
-    boxes = np.clip(scene.boxes_at(times), 0, 1)
+    boxes = scene.boxes_at(times)
     visible = np.stack([shares for _, _, shares in drawn])
     record = _record(rng, config, f"{split}-{index:06d}", scene, boxes, visible, step)
     return SyntheticClip(
         frames=np.stack([image for image, _, _ in drawn]),
         owner=np.stack([owner for _, owner, _ in drawn]),
         scene=scene,
-        scene_boxes=boxes,
+        scene_boxes=np.clip(boxes, 0, 1),
         record=record,
     )
 
@@ -140,13 +140,14 @@ def _record(
 ) -> VideoRecord:
     """Boxes (O, F, 4) and visible shares (F, O) become tracks of the objects that show in the first frame."""
     num_frames = boxes.shape[1]
+    seen = np.clip(boxes, 0, 1)
     present = [i for i in range(len(boxes)) if visible[0, i] >= ABSENT_BELOW]
     tracks = []
     for i in present:
         if visible[0, i] < VISIBLE_TO_ASK:
             continue
         item = scene.objects[i]
-        motion = motion_word(boxes[i]) if num_frames > 1 else None
+        motion = motion_word(seen[i]) if num_frames > 1 else None
         others = [scene.objects[j].look for j in present if j != i]
         attributes = dict(zip(("size", "texture", "colour", "shape"), item.look, strict=True))
         if motion is not None:
@@ -163,6 +164,7 @@ def _record(
     return VideoRecord(
         id=name,
         source="synthetic",
+        license="Apache-2.0",
         width=config.size,
         height=config.size,
         fps=NATIVE_FPS / step,

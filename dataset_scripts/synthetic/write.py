@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from tqdm import tqdm
 
-from ..records import VideoRecord, write_records
+from ..records import VideoRecord, write_json_lines, write_records
 from .dataset import NATIVE_FPS, SPLITS, SyntheticClip, SyntheticConfig, make_video
 
 __all__ = ["main", "write_dataset", "write_sample", "write_video"]
@@ -56,6 +58,9 @@ def write_dataset(
 ) -> Path:
     """Write the first `count` videos of a split.
 
+    Beside the records goes `<folder>/<split>/metadata.jsonl`, the same by file name, with which
+    `datasets.load_dataset("videofolder", data_dir=folder)` gives each video its labels.
+
     Returns:
         The path of the records, `<folder>/<split>.jsonl`; their `video` is relative to it.
     """
@@ -69,33 +74,23 @@ def write_dataset(
             write_video(folder / record.video, clip.frames, record.fps)
         records.append(record)
     path = folder / f"{split}.jsonl"
+    write_json_lines(folder / split / "metadata.jsonl", (_labels(record) for record in records))
     write_records(path, records)
     return path
 
 
+def _labels(record: VideoRecord) -> dict[str, Any]:
+    """A record as a row of a video folder's `metadata.jsonl`."""
+    row = record.to_json()
+    return {"file_name": Path(row.pop("video")).name, **row}
+
+
 def write_sample(stem: str | os.PathLike[str], clip: SyntheticClip) -> None:
-    """Write `<stem>.mp4` and `<stem>.json`, a readable record with boxes in pixels: the sample of the README."""
+    """Write `<stem>.mp4` and `<stem>.json`, its record with a line per object: the sample of the README."""
     stem = Path(stem)
-    record = clip.record
+    record = replace(clip.record, video=stem.with_suffix(".mp4").name)
     write_video(stem.with_suffix(".mp4"), clip.frames, record.fps)
-    size = np.array([record.width, record.height] * 2)
-    sample = {
-        "video": stem.with_suffix(".mp4").name,
-        "source": f"synthetic {record.id}",
-        "frame_size": [record.width, record.height],
-        "fps": record.fps,
-        "num_frames": record.num_frames,
-        "objects": [
-            {
-                "expression": track.expression,
-                "caption": track.caption,
-                "boxes_xyxy_px": np.round(track.boxes * size, 2).tolist(),
-                "absent": track.absent.astype(int).tolist(),
-            }
-            for track in record.objects
-        ],
-    }
-    text = json.dumps(sample).replace('{"expression"', '\n {"expression"') + "\n"
+    text = json.dumps(record.to_json()).replace('{"expression"', '\n {"expression"') + "\n"
     temporary = stem.with_suffix(".json.part")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, stem.with_suffix(".json"))

@@ -90,7 +90,7 @@ def evaluate_suite(pipe: Any, suite: Suite, split: str = "test", batch_size: int
         chunk = [sample(suite, i, split) for i in range(first, min(first + suite.chunk, suite.count))]
         size = chunk[0][0].record.width
         videos = [list(clip.frames) for clip, _ in chunk]
-        starts = [tuple(float(v) for v in track.boxes[0] * size) for _, track in chunk]
+        starts = [tuple(float(v) for v in track.clipped_boxes[0] * size) for _, track in chunk]
         begin = time.perf_counter()
         by_box = pipe(videos, box=starts, batch_size=batch_size)
         by_words = pipe(videos, expression=[track.expression for _, track in chunk], batch_size=batch_size)
@@ -104,10 +104,10 @@ def evaluate_suite(pipe: Any, suite: Suite, split: str = "test", batch_size: int
         captions += [item[0]["description"] for item in described]
         for _, track in chunk:
             tracks.append(track)
-            predictions["static"].append(np.repeat(track.boxes[:1], suite.num_frames, axis=0) * size)
-            predictions["ceiling"].append(parse_boxes(format_boxes(track.boxes), suite.num_frames).boxes * size)
+            predictions["static"].append(np.repeat(track.clipped_boxes[:1], suite.num_frames, axis=0) * size)
+            predictions["ceiling"].append(parse_boxes(format_boxes(track.clipped_boxes), suite.num_frames).boxes * size)
     metric = evaluate.load(METRIC)
-    truth = [track.boxes * size for track in tracks]
+    truth = [track.clipped_boxes * size for track in tracks]
     visible = [(~track.absent).tolist() for track in tracks]
     report: dict[str, Any] = {"fps": frames_tracked / seconds}
     for name, boxes in predictions.items():

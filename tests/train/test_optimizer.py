@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from dataset_scripts.synthetic import SyntheticConfig
-from train.build import build_model
-from train.data import PatchSource
+from train.miniature.build import build_model
+from train.miniature.patches import PatchSource
+from train.miniature.pretrain_tower import mirrored
 from train.optimizer import MuonAdamW, is_hidden_matrix
-from train.pretrain_tower import mirrored
-from train.trainer import ElysiumTrainer
+from train.sft import make_trainer
 
 from .tiny_recipe import BUILD, TOWER, recipe, stage
 
@@ -84,25 +84,30 @@ def test_hidden_matrices(part, expected):
     assert is_hidden_matrix(part, dict(model.named_parameters(remove_duplicate=False))[part]) is expected
 
 
-def test_a_stage_with_muon_splits_the_parameters(tmp_path):
-    from train.collator import ConversationCollator
-    from train.data import ConversationSource, stage_dataset
-    from train.sft import _training_arguments
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "start"
+    for part in build_model(BUILD, 0):
+        part.save_pretrained(folder)
+    return folder
 
-    model, processor = build_model(BUILD, 0)
-    one = stage(muon_learning_rate=0.02, learning_rate=0.001, learning_rate_scale={"vision_tower": 0.1})
-    trainer = ElysiumTrainer(
-        stage=one,
-        model=model,
-        args=_training_arguments(one, recipe(), tmp_path, use_cpu=True),
-        train_dataset=stage_dataset(ConversationSource(one, SyntheticConfig(size=56))),
-        processing_class=processor,
-        data_collator=ConversationCollator(processor),
+
+@pytest.mark.parametrize("muon", [0.02, None])
+def test_each_part_has_its_rate(tmp_path, start, muon):
+    one = stage(
+        muon_learning_rate=muon,
+        learning_rate_scale={"vision_tower": 0.1},
+        arguments={"learning_rate": 0.001, "weight_decay": 0.3, **({} if muon else {"optim": "adafactor"})},
     )
-    rates = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        rate = 0.02 if is_hidden_matrix(name, parameter) else 0.001
-        assert rates[id(parameter)] == pytest.approx(rate * (0.1 if "vision_tower" in name else 1)), name
+    trainer = make_trainer(one, recipe(), start, tmp_path, use_cpu=True)
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer).__name__ == ("MuonAdamW" if muon else "Adafactor")
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.model.named_parameters():
+        rate = muon if muon and is_hidden_matrix(name, parameter) else 0.001
+        group = groups[id(parameter)]
+        assert group["lr"] == pytest.approx(rate * (0.1 if "vision_tower" in name else 1)), name
+        assert group["weight_decay"] == (0.3 if parameter.ndim > 1 else 0.0), name
 
 
 def test_mirror_image():

@@ -1,6 +1,7 @@
 """A recipe so small that a stage takes a second."""
 
-from train.config import BuildConfig, Recipe, StageConfig, TowerConfig
+from train.config import Recipe, SourceConfig, StageConfig
+from train.miniature.config import BuildConfig, TowerConfig
 
 BUILD = BuildConfig(
     vocab_size=1536,
@@ -23,24 +24,32 @@ BUILD = BuildConfig(
     },
     elysium={"num_image_tokens": 6, "selector_scorer": "mlp", "tie_word_embeddings": True},
 )
+TRACKING = {"sot": 1.0, "rsot": 1.0, "video_reg": 1.0}
+BATCH = 3
 
 
-def stage(**changes):
+def synthetic(tasks=None, limit=None, **options):
+    options = {"size": 56, "interval": [1, 3], **options}
+    return SourceConfig(source="synthetic", tasks=tasks or TRACKING, limit=limit, options=options)
+
+
+def stage(batch_size=BATCH, tasks=None, arguments=None, **changes):
     fields = {
         "name": "s",
-        "tasks": {"sot": 1.0, "rsot": 1.0, "video_reg": 1.0},
         "num_frames": (2, 3),
-        "interval": (1, 3),
-        "steps": 2,
-        "batch_size": 3,
-        "learning_rate": 1e-2,
-        "warmup_steps": 0,
+        "sources": [synthetic(tasks)],
+        "arguments": {
+            "per_device_train_batch_size": batch_size,
+            "max_steps": 2,
+            "learning_rate": 1e-2,
+            **(arguments or {}),
+        },
     }
     return StageConfig(**{**fields, **changes})
 
 
 def recipe(*stages, **changes):
-    fields = {"frame_size": 56, "workers": 0, "threads": 1, "build": BUILD, "stages": list(stages) or [stage()]}
+    fields = {"workers": 0, "threads": 1, "build": BUILD, "stages": list(stages) or [stage()]}
     return Recipe(**{**fields, **changes})
 
 

@@ -17,7 +17,7 @@ from modeling_elysium.modeling_elysium import ElysiumModel
 from processing_elysium import ElysiumProcessor
 
 from .config import TowerConfig
-from .data import PATCH_LABELS, PatchSource
+from .patches import PATCH_LABELS, PatchSource
 from .pretrain_tower import BOXES, normalise
 
 __all__ = ["align"]

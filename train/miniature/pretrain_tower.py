@@ -22,9 +22,9 @@ from transformers import PreTrainedModel
 from dataset_scripts.synthetic import SyntheticConfig
 from processing_elysium import ElysiumImageProcessor
 
+from ..optimizer import MuonAdamW, is_hidden_matrix
 from .config import TowerConfig
-from .data import PATCH_LABELS, PatchSource
-from .optimizer import MuonAdamW, is_hidden_matrix
+from .patches import PATCH_LABELS, PatchSource
 
 __all__ = ["PatchHead", "mirrored", "normalise", "pretrain_tower", "standardise_features"]
 
