@@ -107,7 +107,7 @@ def test_each_part_has_its_rate(tmp_path, start, muon):
         rate = muon if muon and is_hidden_matrix(name, parameter) else 0.001
         group = groups[id(parameter)]
         assert group["lr"] == pytest.approx(rate * (0.1 if "vision_tower" in name else 1)), name
-        assert group["weight_decay"] == (0.3 if parameter.ndim > 1 else 0.0), name
+        assert group["weight_decay"] == (0.0 if name.endswith("bias") or "norm" in name else 0.3), name
 
 
 def test_mirror_image():

@@ -26,6 +26,8 @@ BUILD = BuildConfig(
 )
 TRACKING = {"sot": 1.0, "rsot": 1.0, "video_reg": 1.0}
 BATCH = 3
+# Plain gradient steps: Adam would hide a wrong scale of the loss, and make much of gradients that should be zero.
+PLAIN = {"optim": "sgd", "learning_rate": 0.05, "max_grad_norm": 1e9}
 
 
 def synthetic(tasks=None, limit=None, **options):
