@@ -64,7 +64,10 @@ class ObjectTrack:
                 f"`box` and `absent` must have one entry per frame; got {len(self.boxes)} and {len(self.absent)}."
             )
         known = self.boxes[self.known]
-        if np.isinf(self.boxes).any() or np.isnan(self.boxes).any(axis=1).sum() != np.isnan(self.boxes).all(axis=1).sum():
+        if (
+            np.isinf(self.boxes).any()
+            or np.isnan(self.boxes).any(axis=1).sum() != np.isnan(self.boxes).all(axis=1).sum()
+        ):
             raise ValueError("`box` holds a number that is not finite; write null for a frame without a box.")
         if (known[:, 2:] < known[:, :2]).any():
             row = known[(known[:, 2:] < known[:, :2]).any(axis=1)][0]
@@ -174,7 +177,9 @@ class VideoRecord:
             raise ValueError(
                 f"`video` is {self.video!r}; give the path of a video or an image, or a list of the frames' paths."
             )
-        if (self.width is None) != (self.height is None) or (self.width is not None and min(self.width, self.height) < 1):
+        if (self.width is None) != (self.height is None) or (
+            self.width is not None and min(self.width, self.height) < 1
+        ):
             raise ValueError(f"`frame_size` is [{self.width}, {self.height}]; give [width, height] in pixels.")
         if self.fps is not None and not self.fps > 0:
             raise ValueError(f"`fps` is {self.fps}; give frames per second, above 0, or leave it out.")
@@ -258,7 +263,9 @@ def parse_record(data: Any) -> VideoRecord:
     except ValueError as error:
         raise ValueError(f"record {name!r}: {error}") from None
     same = {key: data[key] for key in data if key in {f.name for f in fields(VideoRecord)} and data[key] is not None}
-    return VideoRecord(**{**same, "objects": objects, "width": width, "height": height, "frame_indices": data.get("frames")})
+    return VideoRecord(
+        **{**same, "objects": objects, "width": width, "height": height, "frame_indices": data.get("frames")}
+    )
 
 
 def _track_from_json(item: Any) -> ObjectTrack:
@@ -289,6 +296,7 @@ def _check_keys(data: dict[str, Any], allowed: Sequence[str], required: Sequence
 
 def _check_types(data: dict[str, Any]) -> None:
     """Raise ValueError where a key of a record holds another type than it should."""
+
     def is_number(value: Any, kind: type = Real) -> bool:
         return isinstance(value, kind) and not isinstance(value, bool)
 

@@ -127,7 +127,9 @@ class RecordsSource:
         if self.max_interval < 1:
             raise ValueError(f"max_interval={self.max_interval} must be at least 1.")
         if not Path(self.path).is_file():
-            raise ValueError(f"{self.path} does not exist; give the path of a file of records (working folder: {os.getcwd()}).")
+            raise ValueError(
+                f"{self.path} does not exist; give the path of a file of records (working folder: {os.getcwd()})."
+            )
         self._starts: list[int] = []
         offset = 0
         with open(self.path, "rb") as file:

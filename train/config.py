@@ -106,7 +106,9 @@ class StageConfig:
         if not self.sources:
             raise ValueError(f"stage {self.name!r}: sources is empty; give one source or more.")
         if not 1 <= self.num_frames[0] <= self.num_frames[1]:
-            raise ValueError(f"stage {self.name!r}: num_frames is {list(self.num_frames)}; give [fewest, most], from 1.")
+            raise ValueError(
+                f"stage {self.name!r}: num_frames is {list(self.num_frames)}; give [fewest, most], from 1."
+            )
         for name in ("turns", "repeats", "eval_items"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name!r}: {name} is {getattr(self, name)}; give 1 or more.")

@@ -105,7 +105,9 @@ def evaluate_suite(pipe: Any, suite: Suite, split: str = "test", batch_size: int
         for _, track in chunk:
             tracks.append(track)
             predictions["static"].append(np.repeat(track.clipped_boxes[:1], suite.num_frames, axis=0) * size)
-            predictions["ceiling"].append(parse_boxes(format_boxes(track.clipped_boxes), suite.num_frames).boxes * size)
+            predictions["ceiling"].append(
+                parse_boxes(format_boxes(track.clipped_boxes), suite.num_frames).boxes * size
+            )
     metric = evaluate.load(METRIC)
     truth = [track.clipped_boxes * size for track in tracks]
     visible = [(~track.absent).tolist() for track in tracks]

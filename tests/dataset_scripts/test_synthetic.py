@@ -1,13 +1,11 @@
 """Synthetic videos: the same every time, boxes that fit the pixels, words that fit one object."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_scripts.records import read_records
+from dataset_scripts.records import read_record, read_records
 from dataset_scripts.synthetic import COLOURS, SHAPES, SPLITS, SyntheticConfig, make_clip, make_video
 from dataset_scripts.synthetic.language import caption, is_unique, referring_expression
 from dataset_scripts.synthetic.render import SceneRenderer
@@ -73,9 +71,9 @@ def test_what_every_clip_promises(index, num_frames):
     assert len(set(looks)) == len(looks)
     for track in record.objects:
         assert track.boxes.shape == (num_frames, 4)
-        assert (
-            (track.boxes >= 0).all() and (track.boxes <= 1).all() and (track.boxes[:, 2:] > track.boxes[:, :2]).all()
-        )
+        assert (track.boxes[:, 2:] > track.boxes[:, :2]).all()
+        inside = (track.boxes >= 0).all(axis=1) & (track.boxes <= 1).all(axis=1)
+        np.testing.assert_array_equal(track.clipped_boxes[inside], track.boxes[inside])
         assert not track.absent[0]
         assert track.attributes["colour"] in COLOURS and track.attributes["shape"] in SHAPES
 
@@ -158,9 +156,37 @@ def test_files(tmp_path, capsys):
     main([str(tmp_path), "--split", "val", "--count", "2", "--num-frames", "4", "--size", "64"])
     assert (tmp_path / "val/000000.mp4").stat().st_mtime_ns == stamp  # kept, not written again
     main([str(tmp_path), "--split", "test", "--sample", "1006", "--num-frames", "3", "--size", "64"])
-    sample = json.loads((tmp_path / "sample.json").read_text())
-    assert sample["num_frames"] == 3 and len(sample["objects"][0]["boxes_xyxy_px"]) == 3
+    sample = read_record(tmp_path / "sample.json")
+    assert sample.num_frames == 3 and sample.video == "sample.mp4" and sample.objects[0].boxes.shape == (3, 4)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_truth_is_not_clipped():
+    """A box of constant size keeps it while the object leaves the frame."""
+    boxes = np.concatenate(
+        [t.boxes for i in range(20) for t in make_clip(CONFIG, "train", i, 8, (4, 9)).record.objects]
+    )
+    assert boxes.min() < -0.01 and boxes.max() > 1.01
+
+
+def test_a_written_dataset_is_a_video_folder(tmp_path, monkeypatch):
+    """`load_dataset("videofolder")` gives every video its own labels, split by split."""
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "videos"
+    for split, count in (("train", 3), ("test", 2)):
+        main([str(folder), "--split", split, "--count", str(count), "--num-frames", "4", "--size", "64"])
+    loaded = datasets.load_dataset("videofolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 3, "test": 2}
+    for split, rows in loaded.items():
+        records = {record.id: record for record in read_records(folder / f"{split}.jsonl")}
+        # Decoding needs torchcodec; the path tells which video it is.
+        for row in rows.cast_column("video", datasets.Video(decode=False)):
+            record = records[row["id"]]
+            assert row["video"]["path"].endswith(record.video)
+            assert row["frame_size"] == [64, 64] and row["license"] == record.license
+            for mine, theirs in zip(row["objects"], record.objects, strict=True):
+                assert mine["expression"] == theirs.expression and mine["absent"] == theirs.absent.tolist()
+                np.testing.assert_allclose(mine["box"], theirs.boxes, atol=1e-5)
 
 
 def test_odd_frames_are_refused(tmp_path):

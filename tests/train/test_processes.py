@@ -73,4 +73,6 @@ def test_two_processes_train_as_one(tmp_path, accumulated):
     for name, value in load_file(whole / "model.safetensors").items():
         torch.testing.assert_close(value, shared[name], atol=1e-6, rtol=1e-4)
     assert sorted(p.name for p in (out / "b").iterdir()) == ["README.md", "checkpoint-2", "final"]
-    assert {"config.json", "model.safetensors", "processor_config.json"} <= {p.name for p in (out / "b/final").iterdir()}
+    assert {"config.json", "model.safetensors", "processor_config.json"} <= {
+        p.name for p in (out / "b/final").iterdir()
+    }

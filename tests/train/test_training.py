@@ -149,7 +149,9 @@ def test_records_of_all_kinds_train_and_are_evaluated(tmp_path):
 
 
 def test_evaluation_is_logged(tmp_path, start):
-    one = stage(eval_sources=[synthetic(split="val")], eval_items=4, arguments={"eval_strategy": "steps", "eval_steps": 1})
+    one = stage(
+        eval_sources=[synthetic(split="val")], eval_items=4, arguments={"eval_strategy": "steps", "eval_steps": 1}
+    )
     trainer = make_trainer(one, recipe(), start, tmp_path, use_cpu=True)
     trainer.train()
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
@@ -178,7 +180,9 @@ def test_tower_learns_and_resumes(tmp_path):
         tower = model.model.vision_tower
         if folder == "b":  # stop at the checkpoint of step 2, go on with a fresh process' objects
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("train.miniature.pretrain_tower.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                patch.setattr(
+                    "train.miniature.pretrain_tower.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+                )
                 with pytest.raises(KeyboardInterrupt):
                     pretrain_tower(tower, processor.image_processor, synthetic, TOWER, tmp_path / folder, workers=0)
             model, processor = build_model(BUILD, 1)
