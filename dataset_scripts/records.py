@@ -64,10 +64,8 @@ class ObjectTrack:
                 f"`box` and `absent` must have one entry per frame; got {len(self.boxes)} and {len(self.absent)}."
             )
         known = self.boxes[self.known]
-        if (
-            np.isinf(self.boxes).any()
-            or np.isnan(self.boxes).any(axis=1).sum() != np.isnan(self.boxes).all(axis=1).sum()
-        ):
+        missing = np.isnan(self.boxes)
+        if np.isinf(self.boxes).any() or (missing.any(axis=1) != missing.all(axis=1)).any():
             raise ValueError("`box` holds a number that is not finite; write null for a frame without a box.")
         if (known[:, 2:] < known[:, :2]).any():
             row = known[(known[:, 2:] < known[:, :2]).any(axis=1)][0]
@@ -155,7 +153,7 @@ class VideoRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary; boxes rounded to 1e-5 of the frame, well below a pixel; what is not known is left out."""
+        """A plain dictionary without what is not known; boxes are rounded to 1e-5 of the frame, well below a pixel."""
         data = {
             "id": self.id,
             "source": self.source,
@@ -177,9 +175,8 @@ class VideoRecord:
             raise ValueError(
                 f"`video` is {self.video!r}; give the path of a video or an image, or a list of the frames' paths."
             )
-        if (self.width is None) != (self.height is None) or (
-            self.width is not None and min(self.width, self.height) < 1
-        ):
+        size = [side for side in (self.width, self.height) if side is not None]
+        if len(size) == 1 or min(size, default=1) < 1:
             raise ValueError(f"`frame_size` is [{self.width}, {self.height}]; give [width, height] in pixels.")
         if self.fps is not None and not self.fps > 0:
             raise ValueError(f"`fps` is {self.fps}; give frames per second, above 0, or leave it out.")
@@ -262,10 +259,9 @@ def parse_record(data: Any) -> VideoRecord:
         width, height = data.get("frame_size") or (None, None)
     except ValueError as error:
         raise ValueError(f"record {name!r}: {error}") from None
-    same = {key: data[key] for key in data if key in {f.name for f in fields(VideoRecord)} and data[key] is not None}
-    return VideoRecord(
-        **{**same, "objects": objects, "width": width, "height": height, "frame_indices": data.get("frames")}
-    )
+    same = {f.name: data[f.name] for f in fields(VideoRecord) if data.get(f.name) is not None}
+    known = {**same, "objects": objects, "width": width, "height": height, "frame_indices": data.get("frames")}
+    return VideoRecord(**known)
 
 
 def _track_from_json(item: Any) -> ObjectTrack:

@@ -73,9 +73,9 @@ def conversation(
     choices = [[name for name in of_objects if _can_ask(Task(name), track)] for track in record.objects]
     if not of_words and not any(choices):
         raise ValueError(
-            f"record {record.id!r}: none of the tasks {sorted(tasks)} can be asked of its {record.num_frames} frame(s) "
-            f"and {len(record.objects)} object(s); give it boxes from the first frame on, with an `expression` "
-            "(rsot, rec) or a `caption` (reg, video_reg), or `messages` (vqa, chat)."
+            f"record {record.id!r}: none of the tasks {sorted(tasks)} can be asked of its {record.num_frames} "
+            f"frame(s) and {len(record.objects)} object(s); give it boxes from the first frame on, with an "
+            "`expression` (rsot, rec) or a `caption` (reg, video_reg), or `messages` (vqa, chat)."
         )
     total = sum(of_words.values())
     if of_words and (not any(choices) or rng.random() < total / (total + sum(of_objects.values()))):

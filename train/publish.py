@@ -1,12 +1,13 @@
 """Turn a finished training run into a checkpoint folder with a model card, ready to ship.
 
-python -m train.publish runs/tiny/2b/final elysium --recipe train/recipes/tiny.yaml
+python -m train.publish runs/tiny/2c/final elysium --recipe train/recipes/tiny.yaml
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ import torch
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 
-__all__ = ["main", "publish"]
+from .card import model_card
+from .config import Recipe, load_recipe
 
-CARD = Path(__file__).with_name("model_card.md")
+__all__ = ["main", "publish"]
 
 
 def publish(source: Path, target: Path, recipe: Path) -> None:
@@ -25,7 +27,7 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     Args:
         source: finished stage of a run.
         target: checkpoint folder.
-        recipe: named in the card.
+        recipe: YAML file by which it was trained; the card tells what it says.
     """
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     processor = ElysiumProcessor.from_pretrained(source)
@@ -33,14 +35,7 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     processor.save_pretrained(temporary)
-    config = model.config
-    card = CARD.read_text(encoding="utf-8").format(
-        parameters=f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M",
-        image_size=config.vision_config.image_size,
-        patches=config.num_patches,
-        kept=config.num_image_tokens,
-        recipe=recipe.as_posix(),
-    )
+    card = model_card(model, _up_to(load_recipe(recipe), source.parent.name), recipe, target.name)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     old = target.with_name(target.name + ".old")
     if target.exists():
@@ -49,14 +44,20 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _up_to(recipe: Recipe, stage: str) -> Recipe:
+    """The recipe without the stages after `stage`, which had no part in its model."""
+    names = [one.name for one in recipe.stages]
+    return replace(recipe, stages=recipe.stages[: names.index(stage) + 1]) if stage in names else recipe
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m train.publish", description="Make a shippable checkpoint folder from a finished training run."
     )
-    parser.add_argument("source", type=Path, help="folder of the finished stage, e.g. runs/tiny/2b/final")
+    parser.add_argument("source", type=Path, help="folder of the finished stage, e.g. runs/tiny/2c/final")
     parser.add_argument("target", type=Path, help="folder to write, e.g. elysium")
-    parser.add_argument("--recipe", type=Path, default=Path("train/recipes/tiny.yaml"), help="named in the model card")
+    parser.add_argument("--recipe", type=Path, default=Path("train/recipes/tiny.yaml"), help="by which it was trained")
     options = parser.parse_args(arguments)
     if not (options.source / "config.json").exists():
         raise SystemExit(

@@ -14,7 +14,6 @@ from train.config import PARTS, SourceConfig
 from train.data import ConversationSource
 from train.miniature.build import build_model
 from train.miniature.pretrain_tower import pretrain_tower
-from train.publish import publish
 from train.sft import main, make_trainer, run_recipe
 from train.trainer import ElysiumTrainer, part_of
 
@@ -192,17 +191,6 @@ def test_tower_learns_and_resumes(tmp_path):
     for name, value in results[0].items():
         torch.testing.assert_close(value, results[1][name])
     assert (tmp_path / "a/tower.safetensors").exists() and not (tmp_path / "a/state.pt").exists()
-
-
-def test_publish(tmp_path):
-    final = run_recipe(recipe(tower=TOWER), tmp_path / "run")
-    for _ in range(2):  # the second replaces the first
-        publish(final, tmp_path / "shipped", tmp_path / "r.yaml")
-    names = {p.name for p in (tmp_path / "shipped").iterdir()}
-    assert {"config.json", "model.safetensors", "processor_config.json", "chat_template.jinja", "README.md"} <= names
-    assert {"modeling_elysium.py", "pipeline_video_tracking.py", "processing_elysium.py"} <= names
-    assert "{" not in (tmp_path / "shipped/README.md").read_text().split("```")[0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "shipped"]
 
 
 def test_unknown_stage_is_named(tmp_path):
