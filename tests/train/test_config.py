@@ -1,5 +1,7 @@
 """Recipes: what is read, and what is refused with the place named."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ def test_shipped_recipes_load():
     assert paths
     for path in paths:
         assert load_recipe(path).stages
+
+
+def test_the_recipe_in_the_docs_loads(tmp_path):
+    text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+    one = load_recipe(tmp_path / "r.yaml")
+    given = {**one.stages[0].arguments, "report_to": []}
+    training_arguments(dataclasses.replace(one.stages[0], arguments=given), one, tmp_path, use_cpu=True)
 
 
 def test_types_and_defaults(tmp_path):
