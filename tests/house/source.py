@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("modeling_elysium", "processing_elysium")
+SHIPPED = ("modeling_elysium", "processing_elysium", "tracking_elysium")
 FOLDERS = (
     *SHIPPED,
     "train",

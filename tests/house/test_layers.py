@@ -45,7 +45,7 @@ def test_imports_run_one_way(path):
 def test_carried_files_import_siblings_by_name(path):
     siblings = {p.stem for p in (ROOT / path).parent.glob("*.py")}
     for node, module, level in imports(path):
-        own = module.split(".")[0] in ("modeling_elysium", "processing_elysium")
+        own = module.split(".")[0] in ("modeling_elysium", "processing_elysium", "tracking_elysium")
         assert level or not own, f"{path}:{node.lineno}: write `from .{module.split('.')[-1]} import ...`"
         if level:
             assert level == 1 and "." not in module and module in siblings, (

@@ -109,7 +109,7 @@ REMOTE = """
     class Hidden:
         # Makes our packages unimportable, installed or not.
         def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in ("modeling_elysium", "processing_elysium"):
+            if name.split(".")[0] in ("modeling_elysium", "processing_elysium", "tracking_elysium"):
                 raise ModuleNotFoundError(name)
 
     sys.meta_path.insert(0, Hidden())

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_elysium.clips import Clip, TrackingOptions, bridge_gap, clip_schedule, read_clips
 from modeling_elysium.sampling import even_indices, evenly_spaced_frames, frames_from
-from modeling_elysium.tracking import clip_schedule as clip_schedule_again
 from processing_elysium import frames as processing_frames
+from tracking_elysium.clips import Clip, clip_schedule, read_clips
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.session import clip_schedule as clip_schedule_again
+from tracking_elysium.trajectory import bridge_gap
 
 from .oracle import PROCESSOR, video
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
 from processing_elysium.frames import FrameList
+from tracking_elysium.pipeline_video_tracking import VideoTrackingPipeline
 
 from .media import write_mp4
 from .oracle import PROCESSOR, fitting_model, moving_box, video
@@ -313,7 +313,7 @@ def test_loads_with_remote_code_where_the_package_is_not_importable(checkpoint, 
 
         class Hidden:  # makes our packages unimportable, installed or not
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in ("modeling_elysium", "processing_elysium"):
+                if name.partition(".")[0] in ("modeling_elysium", "processing_elysium", "tracking_elysium"):
                     raise ModuleNotFoundError(name)
 
         sys.meta_path.insert(0, Hidden())
