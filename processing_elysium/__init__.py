@@ -1,14 +1,13 @@
 """Pixels and text in, tensors out; text in, boxes out.
 
-Importing the package registers the processors for `model_type: "elysium"` with the Auto classes of transformers; they
-are imported when they are asked for.
+Importing the package registers `model_type: "elysium"` with the Auto classes of transformers; all of it is imported
+when it is asked for.
 """
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .registration import AUTO, MODEL_TYPE, check_transformers, when_imported
+from .registration import check_transformers, register
 
 if TYPE_CHECKING:
     from .boxes import ParsedBoxes, format_box, format_boxes, iou, parse_boxes
@@ -37,24 +36,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
-def _register_image_processor(module: ModuleType) -> None:
-    check_transformers()
-    from .image_processing_elysium import ElysiumImageProcessor
-
-    # By name: a saved processor names its class, and the configuration of the model is not this package's.
-    classes = {"pil": ElysiumImageProcessor}
-    module.AutoImageProcessor.register(MODEL_TYPE, image_processor_classes=classes, exist_ok=True)
-
-
-def _register_processor(module: ModuleType) -> None:
-    check_transformers()
-    from .processing_elysium import ElysiumProcessor
-
-    module.AutoProcessor.register(MODEL_TYPE, ElysiumProcessor, exist_ok=True)
-
-
-when_imported(f"{AUTO}.image_processing_auto", _register_image_processor)
-when_imported(f"{AUTO}.processing_auto", _register_processor)
+register()
 
 __all__ = [
     "ElysiumImageProcessor",

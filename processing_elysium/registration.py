@@ -13,6 +13,8 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -34,25 +36,59 @@ def check_transformers() -> None:
         )
 
 
-def enter(auto_module: str, mapping_name: str, package: str, class_name: str) -> None:
-    """Enter a class of ours in a table of an Auto class.
+# Module of `transformers.models.auto` -> its tables -> package and class of ours. Names only: nothing is imported.
+TABLES = {
+    "configuration_auto": {"CONFIG_MAPPING": ("modeling_elysium", "ElysiumConfig")},
+    "modeling_auto": {
+        "MODEL_MAPPING": ("modeling_elysium", "ElysiumModel"),
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING": ("modeling_elysium", "ElysiumForConditionalGeneration"),
+        "MODEL_FOR_MULTIMODAL_LM_MAPPING": ("modeling_elysium", "ElysiumForConditionalGeneration"),
+    },
+}
+PIPELINE = "tracking_elysium.pipeline_video_tracking.VideoTrackingPipeline"
 
-    Args:
-        auto_module: module of `transformers.models.auto` that holds the table, such as `"modeling_auto"`.
-        mapping_name: the table, such as `"MODEL_MAPPING"`.
-        package: package of ours that gives the class as an attribute.
-        class_name: the class.
-    """
 
-    def add(module: ModuleType) -> None:
-        check_transformers()  # before names that older versions lack
-        mapping = getattr(module, mapping_name)
-        getattr(module, f"{mapping_name}_NAMES")[MODEL_TYPE] = class_name
-        mapping._modules[MODEL_TYPE] = sys.modules[package]  # where the library would look in transformers.models
+def register() -> None:
+    """Register configuration, model, processors and pipeline; once is enough, more does no harm."""
+    for module, tables in TABLES.items():
+        when_imported(f"{AUTO}.{module}", partial(_enter, tables))
+    when_imported(f"{AUTO}.image_processing_auto", _register_image_processor)
+    when_imported(f"{AUTO}.processing_auto", _register_processor)
+    when_imported("transformers.pipelines", _register_pipeline)
+
+
+def _enter(tables: dict[str, tuple[str, str]], module: ModuleType) -> None:
+    check_transformers()  # before names that older versions lack
+    for table, (package, class_name) in tables.items():
+        mapping = getattr(module, table)
+        getattr(module, f"{table}_NAMES")[MODEL_TYPE] = class_name
+        mapping._modules[MODEL_TYPE] = import_module(package)  # where the library would look in transformers.models
         if hasattr(mapping, "_reverse_config_mapping"):
             mapping._reverse_config_mapping["ElysiumConfig"] = MODEL_TYPE
 
-    when_imported(f"{AUTO}.{auto_module}", add)
+
+def _register_image_processor(module: ModuleType) -> None:
+    check_transformers()
+    from .image_processing_elysium import ElysiumImageProcessor
+
+    # By name: a saved processor names its class, and the configuration of the model is not this package's.
+    classes = {"pil": ElysiumImageProcessor}
+    module.AutoImageProcessor.register(MODEL_TYPE, image_processor_classes=classes, exist_ok=True)
+
+
+def _register_processor(module: ModuleType) -> None:
+    check_transformers()
+    from .processing_elysium import ElysiumProcessor
+
+    module.AutoProcessor.register(MODEL_TYPE, ElysiumProcessor, exist_ok=True)
+
+
+def _register_pipeline(module: ModuleType) -> None:
+    from transformers.models.auto.modeling_auto import AutoModelForImageTextToText
+
+    # A dotted name, as the library's own pipelines are entered: resolved when the task is asked for.
+    entry = {"impl": PIPELINE, "pt": (AutoModelForImageTextToText,), "type": "multimodal"}
+    module.PIPELINE_REGISTRY.supported_tasks["video-tracking"] = entry
 
 
 def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:

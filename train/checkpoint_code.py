@@ -24,7 +24,7 @@ ENTRANCES = (
 
 
 def carried_code() -> dict[str, Path]:
-    """File name -> file of every code file that a whole checkpoint folder holds, found as the Hub's loader finds it."""
+    """File name -> file of all code that a whole checkpoint folder holds, found as the Hub's loader finds it."""
     found: dict[str, Path] = {}
     waiting = [ROOT / name for name in ENTRANCES]
     while waiting:

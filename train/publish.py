@@ -21,7 +21,7 @@ CARD = Path(__file__).with_name("model_card.md")
 
 
 def publish(source: Path, target: Path, recipe: Path) -> None:
-    """Save model, processor, pipeline, their code and a model card; what was in `target` goes only when all is written.
+    """Save model, processor, pipeline, code and a model card; what was in `target` goes only when all is written.
 
     Args:
         source: finished stage of a run.

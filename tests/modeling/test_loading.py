@@ -11,6 +11,7 @@ from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration, Ely
 from tests.modeling.tiny_models import tiny_config, tiny_frames, tiny_model, tiny_prompt
 from tests.processing.tiny_processor import tiny_processor
 from tracking_elysium.cli import make_parser
+from tracking_elysium.cli.commands import load_pipeline
 
 FULL = ("model.selector.", "model.multi_modal_projector.", "lm_head")
 

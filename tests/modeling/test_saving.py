@@ -15,7 +15,6 @@ from tests.modeling.tiny_models import tiny_frames, tiny_model, tiny_prompt
 CODE_FILES = {
     "configuration_elysium.py",
     "modeling_elysium.py",
-    "pipeline_video_tracking.py",
     "position_ids.py",
     "token_compression.py",
     "vision_tower.py",

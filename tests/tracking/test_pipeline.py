@@ -19,7 +19,7 @@ from processing_elysium.frames import FrameList
 from tracking_elysium.pipeline_video_tracking import VideoTrackingPipeline
 
 from .media import write_mp4
-from .oracle import PROCESSOR, fitting_model, moving_box, video
+from .oracle import PROCESSOR, moving_box, tiny_pipeline, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -290,8 +290,7 @@ def test_registered_on_import(pipe):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
-    fitting_model().save_pretrained(folder)
-    PROCESSOR.save_pretrained(folder)
+    tiny_pipeline().save_pretrained(folder)
     return folder
 
 
@@ -302,7 +301,7 @@ def test_loads_from_a_folder(checkpoint):
 
 
 def test_the_folder_carries_the_code(checkpoint):
-    for name in ("pipeline_video_tracking", "tracking", "clips", "answering", "decoding", "queries", "sampling"):
+    for name in ("pipeline_video_tracking", "session", "clips", "answering", "drafted_answering", "queries", "boxes"):
         assert (checkpoint / f"{name}.py").is_file()
 
 
