@@ -17,7 +17,6 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
 from .outputs import ElysiumCausalLMOutputWithPast, ElysiumImageFeatures, ElysiumModelOutputWithPast
-from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
@@ -413,5 +412,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             image_hidden_states=outputs.image_hidden_states,
         )
 
+
+# With these, `save_pretrained` copies the code files, so that the folder also loads with `trust_remote_code`.
+ElysiumModel.register_for_auto_class("AutoModel")
+ElysiumForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
 
 __all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from processing_elysium.prompts import Task
 
 from .miniature.config import BuildConfig, TowerConfig
 
-__all__ = ["PARTS", "Recipe", "SourceConfig", "StageConfig", "from_plain", "load_recipe"]
+__all__ = ["PARTS", "Recipe", "SourceConfig", "StageConfig", "from_plain", "load_recipe", "load_yaml"]
 
 PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model")
 
@@ -155,8 +156,34 @@ _Loader.add_implicit_resolver(
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a YAML recipe; unknown keys and wrong types raise a ValueError that says where."""
-    text = Path(path).read_text(encoding="utf-8")
-    return from_plain(Recipe, yaml.load(text, Loader=_Loader), str(path))
+    return load_yaml(Recipe, path)
+
+
+def load_yaml(kind: type, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Any:
+    """Read a YAML file as the dataclass `kind`.
+
+    Args:
+        kind: what the file describes.
+        path: the file.
+        overrides: `key=value` with YAML values; dots go inward, numbers into lists (`stages.0.turns=2`).
+
+    Raises:
+        ValueError: an override has no "=" or leads nowhere, or see `from_plain`.
+    """
+    value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ValueError(f"override {override!r} has no '='; write KEY=VALUE.")
+        *outer, last = key.split(".")
+        target = value
+        try:
+            for name in outer:
+                target = target[int(name)] if isinstance(target, list) else target.setdefault(name, {})
+            target[int(last) if isinstance(target, list) else last] = yaml.load(text, Loader=_Loader)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"override {override!r} leads nowhere in {path} ({error}).") from error
+    return from_plain(kind, value, str(path))
 
 
 def from_plain(kind: Any, value: Any, where: str) -> Any:

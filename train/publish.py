@@ -14,6 +14,7 @@ import torch
 
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
+from tracking_elysium import VideoTrackingPipeline
 
 from .card import model_card
 from .config import Recipe, load_recipe
@@ -22,7 +23,7 @@ __all__ = ["main", "publish"]
 
 
 def publish(source: Path, target: Path, recipe: Path) -> None:
-    """Save model, processor, their code and a model card; what was in `target` goes only when all is written.
+    """Save model, processor, pipeline, code and a model card; what was in `target` goes only when all is written.
 
     Args:
         source: finished stage of a run.
@@ -33,8 +34,7 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     processor = ElysiumProcessor.from_pretrained(source)
     temporary = target.with_name(target.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
+    VideoTrackingPipeline(model=model, processor=processor, task="video-tracking").save_pretrained(temporary)
     card = model_card(model, _up_to(load_recipe(recipe), source.parent.name), recipe, target.name)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     old = target.with_name(target.name + ".old")

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.released_numbers import compare, compare_training
+from modeling_elysium.conversion.files import CheckpointReader
 from modeling_elysium.convert_elysium_weights_to_hf import convert, convert_to_original
-from modeling_elysium.convert_files import CheckpointReader
 from tests.modeling.released_checkpoints import FIXTURE
 
 pytestmark = pytest.mark.skipif(not FIXTURE.is_dir(), reason="the fixture of the authors' code is not here")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from train.arguments import plan_steps, training_arguments
-from train.config import StageConfig, load_recipe
+from train.config import Recipe, StageConfig, load_recipe, load_yaml
 from train.data import ConversationSource, open_source
 
 from .tiny_recipe import recipe, stage, synthetic
@@ -67,6 +67,19 @@ def test_wrong_recipes(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(Exception, match=message):
         load_recipe(tmp_path / "r.yaml")
+
+
+def test_overrides(tmp_path):
+    (tmp_path / "r.yaml").write_text(f"model: x\nstages: [{STAGE}]")
+    overrides = ["stages.0.arguments.max_steps=9", "stages.0.turns=2", "seed=3", "tower.steps=5"]
+    one = load_yaml(Recipe, tmp_path / "r.yaml", overrides)
+    assert one.stages[0].arguments["max_steps"] == 9 and one.stages[0].turns == 2 and one.seed == 3
+    assert one.tower.steps == 5
+    for wrong in ("seed", "stages.7.turns=1", "stages.one.turns=1", "seed.x=1"):
+        with pytest.raises(ValueError, match="override"):
+            load_yaml(Recipe, tmp_path / "r.yaml", [wrong])
+    with pytest.raises(ValueError, match="unknown key"):
+        load_yaml(Recipe, tmp_path / "r.yaml", ["sed=1"])
 
 
 def test_numbers_without_a_point_are_numbers(tmp_path):

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .visualize import contact_sheet, draw_objects, write_video
+from ..visualize import contact_sheet, draw_objects, write_video
 
 TABLE_ROWS = 24
 SHEET_FRAMES = 12

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from .configuration_elysium import ElysiumConfig
-from .convert_files import CheckpointReader, find_folder, read_json
-from .convert_layouts import (
+from ..configuration_elysium import ElysiumConfig
+from ..modeling_elysium import ElysiumForConditionalGeneration
+from ..token_compression import build_compressor
+from .files import CheckpointReader, find_folder, read_json
+from .layouts import (
     LANGUAGE_MODEL,
     OURS,
     RELEASED,
@@ -22,8 +24,6 @@ from .convert_layouts import (
     dead_in_tower,
     detect_layout,
 )
-from .modeling_elysium import ElysiumForConditionalGeneration
-from .token_compression import build_compressor
 
 IMAGE_TOKEN = "<image>"
 PROJECTORS = ("mlp2x_gelu",)

@@ -12,7 +12,41 @@ from typing import Any
 import numpy as np
 
 from .clips import check_start_frame
-from .tracking import ObjectQuery
+from .options import check_choice
+
+DIRECTIONS = ("forward", "backward", "both")
+
+
+@dataclass(frozen=True)
+class ObjectQuery:
+    """One object to track: a box in one frame, or an expression.
+
+    Attributes:
+        id: identifies the object in the results.
+        label: name shown to people.
+        box: float (x1, y1, x2, y2) in [0, 1] in frame `start_frame`, or None.
+        expression: what the object is called, or None.
+        start_frame: first frame of the track (0-based).
+        direction: `"forward"` from the start frame to the end of the video, `"backward"` to its beginning, `"both"`.
+    """
+
+    id: int
+    label: str
+    box: tuple[float, float, float, float] | None = None
+    expression: str | None = None
+    start_frame: int = 0
+    direction: str = "forward"
+
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, DIRECTIONS)
+        if (self.box is None) == (self.expression is None):
+            given = "both" if self.box is not None else "neither"
+            raise ValueError(f"An object needs `box` or `expression`, got {given}; pass exactly one of them.")
+        if self.expression is not None and self.direction != "forward":
+            raise ValueError(
+                f"`direction`={self.direction!r} needs `box`: an expression is grounded forward from its start frame; "
+                "track it forward first and pass the box it gives."
+            )
 
 
 @dataclass(frozen=True)

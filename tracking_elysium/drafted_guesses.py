@@ -1,11 +1,11 @@
 """Guesses of what a tracking answer says next, for the model to check many tokens in one forward pass.
 
-A draft can be wrong, never harmful: `decoding.py` keeps only what the model itself would have said. What makes drafts
-good: the text between the numbers is known, boxes change little from frame to frame, and a pass says more than it
-decides. Behind a number that it corrects it has read the rest of the draft too, and said what should stand there. That
-was said of a text with a wrong number in it, so it decides nothing, but it is the better guess for the next pass
-(Jacobi decoding: Santilli et al., arXiv 2305.10427). Where nothing was said, x2 follows x1, y2 follows y1, and the
-next frames follow both.
+A draft can be wrong, never harmful: `drafted_answering.py` keeps only what the model itself would have said. What
+makes drafts good: the text between the numbers is known, boxes change little from frame to frame, and a pass says more
+than it decides. Behind a number that it corrects it has read the rest of the draft too, and said what should stand
+there. That was said of a text with a wrong number in it, so it decides nothing, but it is the better guess for the
+next pass (Jacobi decoding: Santilli et al., arXiv 2305.10427). Where nothing was said, x2 follows x1, y2 follows y1,
+and the next frames follow both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .grammar import AnswerFormat, Cursor, NumberTokens
+from .answer_format import AnswerFormat, Cursor, NumberTokens
 
 RULES = ("steady", "velocity", "hold")  # the order settles ties
 _STEADY_BOXES = 5

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answering import ClipAnswer, ClipRequest
+from .exchange import ClipAnswer, ClipRequest
+from .session import TrackingSession
 from .stats import Stats
-from .tracking import FrameResult, TrackingSession
+from .trajectory import FrameResult
 
 _POLL_S = 0.005  # how often cameras are looked at when none of them has a clip
 

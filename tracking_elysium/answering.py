@@ -1,103 +1,31 @@
 """Clip prompts in, texts and token probabilities out: the one place where tracking meets `generate`.
 
-`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. `decoding.DraftedAnswerer`
-gives the same answers (`list[ClipRequest]` -> `list[ClipAnswer]`) faster; this one stays its slow twin.
+`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. `DraftedAnswerer` of
+`drafted_answering.py` gives the same answers (`list[ClipRequest]` -> `list[ClipAnswer]`) faster; this one stays its
+slow twin.
 Frames are encoded once, however many objects and questions are asked about them, and a frame that two clips share
 keeps its features (`VideoFrame.features`).
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from .checks import check_count
-from .grammar import AnswerFormat, AnswerFormats, GrammarProcessor
-from .outputs import ElysiumImageFeatures
+from .answer_format import AnswerFormat, AnswerFormats, GrammarProcessor
+from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
+from .options import check_count
 from .stats import Stats
 
 _VISION_MB = {"cpu": 16, "cuda": 512}
 _MOST_IMAGES = 64
-
-
-@dataclass(eq=False)
-class VideoFrame:
-    """One decoded frame.
-
-    Attributes:
-        index: frame index in the video, from 0.
-        timestamp: seconds from the start, None when the source does not know.
-        image: uint8 RGB array of shape (H, W, 3).
-        pixels: (3, S, S) tensor if the frame was resized ahead of time, until the vision tower has seen it.
-        features: (K, D) tensor once the vision tower has seen the frame.
-        kept_indices: (K,) patches that the tokens came from, where the compressor keeps patches.
-    """
-
-    index: int
-    timestamp: float | None
-    image: np.ndarray
-    pixels: torch.Tensor | None = None
-    features: torch.Tensor | None = None
-    kept_indices: torch.Tensor | None = None
-
-
-@dataclass(eq=False)
-class ClipRequest:
-    """One question about one clip.
-
-    Attributes:
-        messages: conversation with one image part per frame, as `processor.build_messages` gives it.
-        frames: the F frames, in the order of the image parts; requests about one clip share the objects.
-        expects_boxes: the answer is a box per frame, which bounds its length.
-        max_new_tokens: length bound; None plans it from the number of frames.
-        known_boxes: (row, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest first; row 0
-            is the first frame, earlier ones are negative. Hints for drafts: answers do not depend on them.
-    """
-
-    messages: list[dict[str, Any]]
-    frames: list[VideoFrame]
-    expects_boxes: bool = True
-    max_new_tokens: int | None = None
-    known_boxes: tuple[tuple[int, Any], ...] = ()
-
-
-@dataclass
-class ClipAnswer:
-    """What the model said.
-
-    Attributes:
-        text: the answer without special tokens.
-        logprobs: natural log-probability of each generated token.
-        token_of_digit: index of the token that wrote the n-th digit character of `text`.
-    """
-
-    text: str
-    logprobs: list[float] = field(default_factory=list)
-    token_of_digit: list[int] = field(default_factory=list)
-
-    def score(self, start: int, stop: int) -> float:
-        """Geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
-
-        Returns:
-            A number in [0, 1]; 1 where the span has digits but no probabilities are known, 0 where it has none.
-        """
-        first = _count_digits(self.text[:start])
-        count = _count_digits(self.text[start:stop])
-        if count == 0:
-            return 0.0
-        tokens = sorted(set(self.token_of_digit[first : first + count]))
-        if not tokens:
-            return 1.0
-        return min(math.exp(sum(self.logprobs[token] for token in tokens) / len(tokens)), 1.0)
 
 
 class ClipAnswerer:
@@ -331,7 +259,7 @@ def resize(frames: list[VideoFrame], processor: Any, device: torch.device | None
             frame.pixels = pixels
 
 
-def joined_features(frames: list[VideoFrame]) -> ElysiumImageFeatures:
+def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
     """Features of frames, in order, in the form that `get_image_features` gives them."""
     for tensor in [
         tensor for frame in frames for tensor in (frame.features, frame.kept_indices) if tensor is not None
@@ -339,7 +267,7 @@ def joined_features(frames: list[VideoFrame]) -> ElysiumImageFeatures:
         if tensor.is_cuda:  # it may come from a reader's stream, which must not reuse its memory meanwhile
             tensor.record_stream(torch.cuda.current_stream(tensor.device))
     kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
-    return ElysiumImageFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+    return FrameFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
 
 
 @contextmanager
@@ -400,13 +328,9 @@ def _token_of_digit(ids: list[int], text: str, tokenizer: Any) -> list[int]:
     Digits are counted instead of characters, because decoding may drop or merge the spaces between pieces.
     """
     own = set(ids).difference(tokenizer.all_special_ids)
-    digits = {token: _count_digits(tokenizer.decode([token])) for token in own}  # an answer repeats few tokens
+    digits = {token: count_digits(tokenizer.decode([token])) for token in own}  # an answer repeats few tokens
     owners = [place for place, token in enumerate(ids) for _ in range(digits.get(token, 0))]
-    return owners if len(owners) == _count_digits(text) else []
-
-
-def _count_digits(text: str) -> int:
-    return sum(char.isdecimal() for char in text)
+    return owners if len(owners) == count_digits(text) else []
 
 
 def _stop_ids(generation_config: Any, tokenizer: Any) -> set[int]:

@@ -37,7 +37,7 @@ def add_convert(commands: Any) -> None:
 def _convert(args: argparse.Namespace) -> int:
     import transformers
 
-    from .convert_elysium_weights_to_hf import convert, convert_to_original
+    from modeling_elysium.convert_elysium_weights_to_hf import convert, convert_to_original
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

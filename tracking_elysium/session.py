@@ -1,4 +1,4 @@
-"""Boxes of a few frames at a time become trajectories: clip schedule, gap policies, tracking session.
+"""The state of tracking through one video: what to ask next, and what the answers decide.
 
 The paper (section 4.3) answers a video of at most 32 frames in one piece and cuts a longer one into clips of 8 frames
 that share one frame; the last predicted box of a clip starts the next. `clip_schedule` is that rule as pure index
@@ -8,130 +8,33 @@ does; `scheduling.py` runs sessions.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial as bound
 from typing import Any
 
 import numpy as np
 
-from .answering import ClipAnswer, ClipRequest, VideoFrame, resize
-from .checks import check_choice
+from .answering import resize
 from .clips import (
     ReadClip,
-    TrackingOptions,
-    bridge_gap,
     check_start_frame,
     clip_schedule,
     read_clips,
     stream_frames,
 )
+from .exchange import ClipAnswer, ClipRequest, VideoFrame
+from .options import TrackingOptions
+from .queries import ObjectQuery
 from .read_ahead import NOT_YET, ReadAhead
+from .trajectory import FrameResult, ObjectResult, Track
 
 Prepare = Callable[[list[VideoFrame]], None]
-DIRECTIONS = ("forward", "backward", "both")
-
-
-@dataclass(frozen=True)
-class ObjectQuery:
-    """One object to track: a box in one frame, or an expression.
-
-    Attributes:
-        id: identifies the object in the results.
-        label: name shown to people.
-        box: float (x1, y1, x2, y2) in [0, 1] in frame `start_frame`, or None.
-        expression: what the object is called, or None.
-        start_frame: first frame of the track (0-based).
-        direction: `"forward"` from the start frame to the end of the video, `"backward"` to its beginning, `"both"`.
-    """
-
-    id: int
-    label: str
-    box: tuple[float, float, float, float] | None = None
-    expression: str | None = None
-    start_frame: int = 0
-    direction: str = "forward"
-
-    def __post_init__(self) -> None:
-        check_choice("direction", self.direction, DIRECTIONS)
-        if (self.box is None) == (self.expression is None):
-            given = "both" if self.box is not None else "neither"
-            raise ValueError(f"An object needs `box` or `expression`, got {given}; pass exactly one of them.")
-        if self.expression is not None and self.direction != "forward":
-            raise ValueError(
-                f"`direction`={self.direction!r} needs `box`: an expression is grounded forward from its start frame; "
-                "track it forward first and pass the box it gives."
-            )
-
-
-@dataclass(frozen=True)
-class ObjectResult:
-    """One object in one frame; `box` is (4,) in [0, 1], `score` 0 where a gap policy put the box."""
-
-    id: int
-    label: str
-    score: float
-    box: np.ndarray
-
-
-@dataclass
-class FrameResult:
-    """All objects in one frame; objects without a box in it are left out."""
-
-    frame: int
-    timestamp: float | None
-    objects: list[ObjectResult]
-
-    def to_dict(self, width: int, height: int) -> dict[str, Any]:
-        """The frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
-        objects = []
-        for item in self.objects:
-            xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])
-            box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
-            objects.append({"id": item.id, "label": item.label, "score": item.score, "box": box})
-        return {"frame": self.frame, "timestamp": self.timestamp, "objects": objects}
 
 
 # --------------------------------------------------------------------------------------------------------------
-# the state of one object and of the objects that share a start
+# the objects that share a start
 # --------------------------------------------------------------------------------------------------------------
-@dataclass
-class _Track:
-    """What a session remembers of one object: constant size, whatever the length of the video."""
-
-    query: ObjectQuery
-    seen: deque = field(default_factory=lambda: deque(maxlen=5))  # (step, box) the model gave, latest last
-    recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
-
-    def is_given(self, step: int) -> bool:
-        """Whether the box of `step` comes with the question."""
-        return step == 0 and self.query.box is not None
-
-    def start_box(self, step: int) -> np.ndarray | None:
-        """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
-        if self.is_given(step):
-            return np.asarray(self.query.box, dtype=np.float64)
-        return self.recent.get(step, self.seen[-1][1] if self.seen else None)
-
-    def known_boxes(self, first_step: int) -> tuple[tuple[int, np.ndarray], ...]:
-        """(row, box) known before a clip is asked about: of frames before it, and its start box as row 0."""
-        before = [(step - first_step, box) for step, box in self.seen if step < first_step]
-        start = self.start_box(first_step)
-        return (*before, (0, start)) if start is not None else tuple(before)
-
-    def decide(self, step: int, box: np.ndarray | None, policy: str) -> np.ndarray | None:
-        """Note what the model said of a frame and return the box to report."""
-        if box is not None:
-            self.seen.append((step, box))
-            self.recent[step] = box
-            return box
-        bridged = bridge_gap(policy, list(self.seen), step)
-        # "none" reports nothing, but the next clip still has to start from somewhere.
-        anchor = bridged if bridged is not None else bridge_gap("hold", list(self.seen), step)
-        if anchor is not None:
-            self.recent[step] = anchor
-        return bridged
 
 
 class _Lane:
@@ -141,7 +44,7 @@ class _Lane:
         self, source: Any, queries: list[ObjectQuery], backward: bool, skip_start: bool, options: TrackingOptions
     ):
         self.start, self.backward, self.skip_start = queries[0].start_frame, backward, skip_start
-        self.tracks = [_Track(query) for query in queries]
+        self.tracks = [Track(query) for query in queries]
         self.options = options
         self.decided = 0  # steps whose boxes are final
         self.finished = False
@@ -196,7 +99,7 @@ class _Lane:
 
     def accept(
         self, answers: list[ClipAnswer], processor: Any, partial: bool = False
-    ) -> Iterator[tuple[VideoFrame, _Track, float, Any]]:
+    ) -> Iterator[tuple[VideoFrame, Track, float, Any]]:
         """Decide what is left of the clip from one answer per object: (frame, track, score, box or None).
 
         Of `partial` answers the frames that have a box in all of them, up to the first that has not: its box may

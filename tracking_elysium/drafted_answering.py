@@ -1,13 +1,14 @@
 """Clip prompts to answers, several tokens per forward pass: the fast twin of `answering.ClipAnswerer`.
 
-Each pass reads what a row is certain of and a draft of what may follow (`drafts.py`). Its logits say which of the
-drafted tokens the model would have taken itself, greedily, one by one; those stay, the first other one is corrected,
-the rest is dropped. So the answer is token for token that of `generate(do_sample=False)`, and every pass gives at
-least the token that plain decoding would have given: never more passes than plain decoding. In constrained mode
-(`grammar.py`) tokens without an alternative are not asked for at all, and digits are chosen among those that fit.
+Each pass reads what a row is certain of and a draft of what may follow (`drafted_guesses.py`). Its logits say which of
+the drafted tokens the model would have taken itself, greedily, one by one; those stay, the first other one is
+corrected, the rest is dropped. So the answer is token for token that of `generate(do_sample=False)`, and every pass
+gives at least the token that plain decoding would have given: never more passes than plain decoding. In constrained
+mode (`answer_format.py`) tokens without an alternative are not asked for at all, and digits are chosen among those
+that fit.
 
-Rows are independent: each has its own length in the cache (`row_cache.py`), leaves when it is finished, and its place
-goes to the next prompt in the queue.
+Rows are independent: each has its own length in the cache (`drafted_cache.py`), leaves when it is finished, and its
+place goes to the next prompt in the queue.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from typing import Any
 
 import torch
 
-from .answer_row import AnswerRow
-from .answering import ClipAnswer, ClipAnswerer, ClipRequest, finish_answer, joined_features
-from .compiled import Compiled
-from .drafts import Drafter
-from .grammar import numbers_in
-from .prefill import Beginning, group_by_clip, lay_out
-from .recorded import MOST_PADDING, RecordedPasses
-from .row_cache import RowCache
+from .answer_format import numbers_in
+from .answering import ClipAnswerer, finish_answer, joined_features
+from .drafted_cache import RowCache
+from .drafted_compile import Compiled
+from .drafted_graphs import MOST_PADDING, RecordedPasses
+from .drafted_guesses import Drafter
+from .drafted_prefill import Beginning, group_by_clip, lay_out
+from .drafted_row import AnswerRow
+from .exchange import ClipAnswer, ClipRequest
 from .stats import Stats
 
 # What a generation config may say that changes greedy tokens, with the values that change nothing.

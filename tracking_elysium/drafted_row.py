@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .answering import ClipRequest
-from .drafts import Drafter
+from .drafted_guesses import Drafter
+from .exchange import ClipRequest
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Which frames go together: the clip schedule, reading a video clip by clip, and what stands in a gap.
+"""Which frames go together: the clip schedule, and reading a video clip by clip.
 
 The paper (section 4.3) answers a video of at most 32 frames in one piece and cuts a longer one into clips of 8 frames
 that share one frame. `clip_schedule` is that rule as pure index maths; `read_clips` applies it to an opened video and
@@ -7,8 +7,6 @@ reads every frame once.
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .answering import VideoFrame
-from .checks import check_choice, check_count, check_switch
+from .exchange import VideoFrame
+from .options import TrackingOptions, check_clip_options
 from .read_ahead import NOT_YET, StallError
-
-GAP_POLICIES = ("hold", "previous_velocity", "none")
-RSOT_CONTINUATIONS = ("box", "expression")
-DECODINGS = ("drafted", "plain")
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ def clip_schedule(num_frames: int, clip_len: int = 8, overlap: int = 1, single_p
     """
     if num_frames < 0:
         raise ValueError(f"`num_frames`={num_frames} is negative; pass the number of frames of the video.")
-    _check_clip_options(clip_len, overlap, single_pass_up_to)
+    check_clip_options(clip_len, overlap, single_pass_up_to)
     if num_frames == 0:
         return []
     if num_frames <= max(single_pass_up_to, clip_len):
@@ -62,81 +56,6 @@ def clip_schedule(num_frames: int, clip_len: int = 8, overlap: int = 1, single_p
         start = seen - overlap
         clips.append(Clip(start, min(start + clip_len, num_frames), seen))
     return clips
-
-
-def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np.ndarray | None:
-    """The box to report for a frame whose answer held none.
-
-    Args:
-        policy: `"hold"` repeats the last box; `"previous_velocity"` moves it on by the velocity of its centre between
-            the last two boxes, never past the frame's edge; `"none"` reports nothing.
-        seen: the latest (step, box (4,) in [0, 1]) pairs that the model gave, oldest first; at most two are used.
-        step: the step of the gap; a step is one frame in the direction of tracking.
-
-    Returns:
-        Box of shape (4,) in [0, 1], or None when the policy is `"none"` or nothing was seen yet.
-    """
-    if policy == "none" or not seen:
-        return None
-    last_step, last = seen[-1]
-    if policy == "hold" or len(seen) < 2:
-        return last.copy()
-    first_step, first = seen[-2]
-    centre, half = (last[:2] + last[2:]) / 2, (last[2:] - last[:2]) / 2
-    velocity = (centre - (first[:2] + first[2:]) / 2) / (last_step - first_step)
-    centre = np.clip(centre + velocity * (step - last_step), 0.0, 1.0)  # a centre in the frame leaves a box with area
-    return np.clip(np.concatenate([centre - half, centre + half]), 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class TrackingOptions:
-    """How a session cuts and continues, and how its answers are decoded.
-
-    Attributes:
-        clip_len: frames per clip of a long video.
-        overlap: frames shared by neighbouring clips.
-        single_pass_up_to: videos of at most this many frames go in one piece. A source of unknown length (a camera)
-            is read this far ahead to find out; 0 starts with the first clip.
-        gap_policy: `"hold"`, `"previous_velocity"` or `"none"`, see `bridge_gap`.
-        rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
-            `"expression"`: it is grounded anew in every clip (the authors' released behaviour).
-        prompt: a template with `{box}` or `{expression}` instead of the built-in wording.
-        decoding: `"drafted"`: several tokens per pass of the model; `"plain"`: one, by the library's `generate`. Both
-            give the same answers.
-        constrained: answers follow the box format, so every frame gets a box; False leaves the model its own words,
-            and frames without a box to `gap_policy`.
-        compile: drafted decoding compiles the language model (`torch.compile`), and on a GPU records its passes as
-            CUDA graphs. Worth its first half minute where much is tracked; boxes may differ where rounding decides.
-        vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
-            MiB. None: what suits the device.
-        stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
-            ahead; the source then counts as ended, with a warning. None waits for ever.
-
-    Raises:
-        ValueError: a value that is not allowed.
-    """
-
-    clip_len: int = 8
-    overlap: int = 1
-    single_pass_up_to: int = 32
-    gap_policy: str = "hold"
-    rsot_continuation: str = "box"
-    prompt: str | None = None
-    decoding: str = "drafted"
-    constrained: bool = True
-    compile: bool = False
-    vision_memory_mb: int | None = None
-    stall_timeout: float | None = 60.0
-
-    def __post_init__(self) -> None:
-        _check_clip_options(self.clip_len, self.overlap, self.single_pass_up_to)
-        check_choice("gap_policy", self.gap_policy, GAP_POLICIES)
-        check_choice("rsot_continuation", self.rsot_continuation, RSOT_CONTINUATIONS)
-        check_choice("decoding", self.decoding, DECODINGS)
-        check_switch("constrained", self.constrained)
-        check_switch("compile", self.compile)
-        check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
-        _check_stall_timeout(self.stall_timeout)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -261,23 +180,4 @@ def check_start_frame(source: Any, start_frame: Any) -> None:
         raise ValueError(
             f"`start_frame`={start_frame} is past the end of the video, which has {source.num_frames} frame(s); "
             f"pass a number from 0 to {source.num_frames - 1}."
-        )
-
-
-def _check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> None:
-    if clip_len < 1:
-        raise ValueError(f"`clip_len`={clip_len} must be at least 1 frame; the paper uses 8.")
-    if not 0 <= overlap < clip_len:
-        raise ValueError(f"`overlap`={overlap} must be at least 0 and below `clip_len`={clip_len}; the paper uses 1.")
-    if single_pass_up_to < 0:
-        raise ValueError(f"`single_pass_up_to`={single_pass_up_to} is negative; pass 0 to always cut into clips.")
-
-
-def _check_stall_timeout(seconds: Any) -> None:
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not seconds > 0 or math.isinf(seconds):
-        raise ValueError(
-            f"`stall_timeout`={seconds!r} must be a number of seconds above 0, for example 60; pass None to wait for "
-            "ever."
         )

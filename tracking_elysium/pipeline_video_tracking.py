@@ -11,22 +11,33 @@ pipe.ask("swans.mp4", "What is on the lake?")
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 
-from .answering import ClipAnswerer, ClipRequest, VideoFrame
-from .clips import TrackingOptions
-from .decoding import DraftedAnswerer
-from .queries import Subjects, is_batch, is_local_file, make_queries, per_video
-from .sampling import evenly_spaced_frames, frames_from
+from .answering import ClipAnswerer
+from .drafted_answering import DraftedAnswerer
+from .exchange import ClipRequest, VideoFrame
+from .options import TrackingOptions
+from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
+from .session import TrackingSession, build_request
 from .stats import Stats
-from .tracking import ObjectQuery, TrackingSession, build_request
 
 TASKS = ("track", "describe")
+# What a saved configuration says of the pipeline, for `trust_remote_code`.
+CUSTOM_PIPELINES = {
+    "video-tracking": {
+        "impl": "pipeline_video_tracking.VideoTrackingPipeline",
+        "pt": ["AutoModelForImageTextToText"],
+        "type": "multimodal",
+    }
+}
 
 
 class VideoTrackingPipeline(Pipeline):
@@ -119,6 +130,31 @@ class VideoTrackingPipeline(Pipeline):
             return self._stream(prepared)
         return self.postprocess(self.forward(prepared))
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save all that tracking needs: model, processor, pipeline and their code, each file a real one.
+
+        Args:
+            save_directory: folder to write; code files in it that are links (as in a clone's own checkpoint) are
+                replaced.
+            **kwargs: passed on to the model's `save_pretrained`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.py"):
+            if path.is_symlink():  # writing through it would change the source
+                path.unlink()
+        carry_pipeline(folder)
+        config = self.model.config
+        before = getattr(config, "custom_pipelines", None)
+        config.custom_pipelines = CUSTOM_PIPELINES
+        try:
+            self.model.save_pretrained(folder, **kwargs)
+        finally:  # in a living configuration the entry would ask for remote code
+            del config.custom_pipelines
+            if before is not None:
+                config.custom_pipelines = before
+        self.processor.save_pretrained(folder)
+
     # ----------------------------------------------------------------------------------------------------------
     # tracking, in the three steps of the library's pipelines
     # ----------------------------------------------------------------------------------------------------------
@@ -197,7 +233,8 @@ class VideoTrackingPipeline(Pipeline):
         answerer = self._answerer(batch_size, self._preprocess_params)
         batch, requests = is_batch(videos), []
         for video in videos if batch else [videos]:
-            frames = evenly_spaced_frames(self.processor.open_video(video), num_frames)
+            shown = self.processor.evenly_spaced_frames(self.processor.open_video(video), num_frames)
+            frames = [VideoFrame(*frame) for frame in shown]
             for text in questions:
                 messages = self.processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
@@ -216,7 +253,8 @@ class VideoTrackingPipeline(Pipeline):
             results.append([])
             for query in queries:
                 if query.start_frame not in shown:
-                    shown[query.start_frame] = frames_from(source, query.start_frame, num_frames, interval)
+                    taken = self.processor.frames_from(source, query.start_frame, num_frames, interval)
+                    shown[query.start_frame] = [VideoFrame(*frame) for frame in taken]
                 frames = shown[query.start_frame]
                 messages = self.processor.build_messages("video_reg", len(frames), box=list(query.box), prompt=prompt)
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
@@ -250,6 +288,11 @@ class VideoTrackingPipeline(Pipeline):
             answerer = ClipAnswerer(self.model, self.processor, **how)
         self._stats = answerer.stats
         return answerer
+
+
+def carry_pipeline(folder: str | os.PathLike[str]) -> None:
+    """Copy the code of the pipeline into a checkpoint folder, whose configuration has to name `CUSTOM_PIPELINES`."""
+    custom_object_save(VideoTrackingPipeline, folder)
 
 
 @dataclass
