@@ -58,8 +58,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     options = make_parser().parse_args(arguments)
     use_cpu = options.cpu or not torch.cuda.is_available()
-    if use_cpu:
-        prepare_cpu()
     recipe = load_recipe(options.recipe)
     if options.only:
         unknown = sorted(set(options.only) - {stage.name for stage in recipe.stages})
@@ -68,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
                 f"--only: no stage {unknown} in {options.recipe}; it has {[s.name for s in recipe.stages]}"
             )
         recipe = replace(recipe, stages=[stage for stage in recipe.stages if stage.name in options.only])
+    if use_cpu:
+        prepare_cpu()
     final = run_recipe(recipe, options.output, use_cpu)
     if _is_first_process():
         print(f"finished: {final}")
