@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,13 @@ def _stage_row(stage: StageConfig, tokens: int | None) -> str:
 
 def _data_rows(sources: list[SourceConfig]) -> list[str]:
     """One row per corpus: what it is called, how much of it, what was asked, and under which terms."""
-    tasks: dict[str, set[str]] = {}
+    entries: dict[str, list[SourceConfig]] = {}
     for source in sources:
-        tasks.setdefault(source.source, set()).update(source.tasks)
+        entries.setdefault(source.source, []).append(source)
     rows = []
-    for name, asked in tasks.items():
-        words = ", ".join(sorted(asked))
+    for name, uses in entries.items():
+        words = ", ".join(sorted({task for source in uses for task in source.tasks}))
+        limit = None if any(source.limit is None for source in uses) else max(source.limit for source in uses)
         if name == DRAWN:
             rows.append(
                 f"| drawn shapes (`dataset_scripts/synthetic`) | as many as steps need | {words} | Apache-2.0 |"
@@ -143,11 +145,12 @@ def _data_rows(sources: list[SourceConfig]) -> list[str]:
             rows.append(f"| `{name}` | the file was not there when this card was written | {words} | unknown |")
             continue
         counts: dict[str, Counter[str]] = {}
-        for record in read_records(name):
+        for record in islice(read_records(name), limit):
             counts.setdefault(record.source, Counter())[record.license or NO_LICENSE] += 1
         for corpus, licenses in sorted(counts.items()):
             terms = "; ".join(f"{license} ({count})" for license, count in licenses.most_common())
-            rows.append(f"| {corpus} (`{Path(name).name}`) | {licenses.total()} | {words} | {terms} |")
+            cells = (f"{corpus} (`{Path(name).name}`)", f"{licenses.total()}", words, terms)
+            rows.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return rows
 
 
@@ -156,9 +159,9 @@ def _limits(config: Any, drawn_only: bool, from_nothing: bool, tasks: list[Task]
     lines = [
         f"- Frames are squashed to {size} x {size} pixels and boxes are written in hundredths of the frame: small "
         "objects are lost, and no box is more exact than that.",
-        "- It always answers with boxes; one for an object that cannot be seen is a guess.",
     ]
     if drawn_only:
+        lines.append("- It always answers with boxes; one for an object that cannot be seen is a guess.")
         lines.insert(
             0,
             "- It has seen drawn shapes only: for tests, examples and development without a GPU or a download. On "

@@ -50,19 +50,19 @@ def written(tmp_path, sources, start):
 
 
 def test_a_card_of_real_data_names_corpora_and_licenses(tmp_path):
-    corpora = [("cats", "CC BY 4.0"), ("cats", "CC BY 4.0"), ("cats", None), ("dogs", "MIT")]
+    corpora = [("cats", "CC BY 4.0"), ("cats", "CC BY 4.0"), ("cats", None), ("dogs", "MIT"), ("left out", "MIT")]
     track = ObjectTrack(boxes=[[0, 0, 1, 1]], expression="the cat")
     rows = [
         VideoRecord(id=f"{i}", source=corpus, license=license, video="a.png", objects=[track])
         for i, (corpus, license) in enumerate(corpora)
     ]
     write_records(tmp_path / "pets.jsonl", rows)
-    sources = [{"source": str(tmp_path / "pets.jsonl"), "tasks": {"rec": 1, "rsot": 1}}]
+    sources = [{"source": str(tmp_path / "pets.jsonl"), "tasks": {"rec": 1, "rsot": 1}, "limit": 4}]
     card = written(tmp_path, sources, {"model": "some/model"})
     assert "| cats (`pets.jsonl`) | 3 | rec, rsot | CC BY 4.0 (2); none stated (1) |" in card
     assert "| dogs (`pets.jsonl`) | 1 | rec, rsot | MIT (1) |" in card
     assert "license: other" in card and "started from `some/model`" in card
-    assert "drawn" not in card and "random values" not in card
+    assert "left out" not in card and "drawn" not in card and "random values" not in card
     assert "track an object from words and find an object in an image from words" in card
 
 
