@@ -20,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 
 from .image_processing_elysium import to_rgb_array
 from .prompts import RandomSource
-from .video_reader import VideoFile, VideoSource
+from .video_reader import VideoFile
+from .video_source import VideoSource
 
 MAX_DOWNLOAD_BYTES = 512 * 2**20
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -134,7 +135,7 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
             "a tensor or an iterator of frames."
         )
     if fps is not None:
-        video.fps = float(fps)
+        video.play_at(float(fps))
     return video
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from processing_elysium import frames as frames_module
-from processing_elysium import video_reader
+from processing_elysium import pyav_reader, video_reader
 from processing_elysium.frames import even_indices, interval_indices, open_video, random_indices, sample_video
 from tests.processing.tiny_videos import cut, level, turned, two_sizes, write_audio, write_video
 
@@ -219,7 +219,7 @@ def test_phone_videos_are_upright(folder):
 
 def test_pyav_seeks_over_long_gaps(folder, monkeypatch):
     monkeypatch.setattr(video_reader, "decord", None)
-    monkeypatch.setattr(video_reader, "_SEEK_AHEAD", 2)
+    monkeypatch.setattr(pyav_reader, "_SEEK_AHEAD", 2)
     video = open_video(folder / "ok.mp4")
     for indices in ([0], [13], [20, 23], [4, 11], [3]):
         assert levels(video.read(indices)) == indices
