@@ -81,8 +81,7 @@ class _Recorder:
         self._flags.append(is_key | (not packet.is_discard) << 1)
         if is_key and self._codec in _SPS_TYPES:
             self._new_header |= len(self._flags) > 1 and packet.has_sidedata("new_extradata")
-            is_new = (sps for sps in _sequence_headers(packet, self._codec, self._extradata) if sps not in self._headers)
-            self._headers.update(is_new)
+            self._headers.update(_sequence_headers(packet, self._codec, self._extradata))
 
     def table(self) -> PacketTable:
         times = np.frombuffer(self._times, np.int64).reshape(-1, 3)
@@ -193,9 +192,10 @@ class FrameIndex:
         self._set_order(np.asarray(decoded, np.int64))
 
     def agrees(self, decoded: list[int]) -> bool:
-        """Compare with the first frames that a decoder gave; frames that it skips before the first key frame are hidden.
+        """Compare the order with the first frames that a decoder gave.
 
-        A file that was cut out of a longer one may begin with frames that refer to what is gone; they are not shown.
+        A file that was cut out of a longer one may begin with frames that refer to what is gone; they are not shown,
+        and leave the order here.
         """
         if self.is_doubtful or not decoded:
             return not self.is_doubtful

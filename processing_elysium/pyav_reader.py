@@ -260,8 +260,8 @@ def _open_container(data: str | bytes, name: str) -> Any:
             start = file.read(256)
     if any(start.lstrip(b"\xef\xbb\xbf\r\n ").startswith(mark) or b"\n" + mark in start for mark in _PLAYLISTS):
         raise ValueError(
-            f"`video`={name!r} is a playlist (as of HLS or DASH) and not a video; pass the path of a video file, which "
-            "`ffmpeg -i PLAYLIST -c copy video.mp4` makes of it."
+            f"`video`={name!r} is a playlist (as of HLS or DASH) and not a video; pass the path of a video file, "
+            "which `ffmpeg -i PLAYLIST -c copy video.mp4` makes of it."
         )
     reason = "no picture or sound found in it"
     try:

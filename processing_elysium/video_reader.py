@@ -1,8 +1,8 @@
 """VideoFile: encoded videos in files or in memory.
 
-PyAV makes an exact index of the frames. decord, which is faster with small frames, reads where the index says that any
-reader gets the frames right, and where decord counts the same frames at the same times; PyAV reads all others. Only the
-frames asked for are held in memory.
+PyAV makes an exact index of the frames. decord, which is faster with small frames, reads where the index says that
+any reader gets the frames right, and where decord counts the same frames at the same times; PyAV reads all others.
+Only the frames asked for are held in memory.
 """
 
 from __future__ import annotations

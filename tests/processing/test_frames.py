@@ -38,6 +38,7 @@ def folder(tmp_path_factory):
     turned(folder / "split.mp4", folder / "turned.mp4", 64, 48)
     write_audio(folder / "sound.m4a")
     (folder / "empty.mp4").write_bytes(b"")
+    (folder / "no_images").mkdir()
     (folder / "text.mp4").write_text("this is no video " * 99)
     two_sizes(folder / "two_sizes.mjpeg")
     for index in range(3):
@@ -287,7 +288,7 @@ def test_frames_of_a_file_that_change_size(folder, monkeypatch):
 
 REFUSED = [
     ("nope.mp4", "does not exist; check the path"),
-    (".", "is a folder"),
+    ("no_images", "is a folder without images; pass a video file, or a folder or list of the images"),
     ("empty.mp4", r"is empty \(0 bytes\)"),
     ("text.mp4", "is not a video that can be decoded"),
     ("no_index.mp4", "it may be truncated"),
