@@ -23,6 +23,7 @@ NO_TIME = np.iinfo(np.int64).min
 _FORMATS_WITH_TIMES = ("mov", "matroska")  # these store the time of presentation of every packet
 _FAST_CODECS = ("h264", "hevc")  # of these a change of the frame size can be seen in the packets
 _SPS_TYPES = {"h264": 7, "hevc": 33}
+_PROGRESSIVE = 1  # FFmpeg's number; fields (higher numbers) may come in packets of their own
 _HEADER_BYTES = 4096  # parameter sets stand at the beginning of a key packet
 
 
@@ -138,6 +139,7 @@ class FrameIndex:
         order: (F,) for every frame the number of its packet.
         frame_of: (P,) for every packet the number of its frame, -1 for one that is not shown.
         seconds: (F,) from the first frame to each, ascending.
+        may_be_cut: whether the format has no end, so that a piece of a file is a file and its last frame may be half.
         is_plain: whether frames can be told by their times alone, also after a jump to any key frame.
         is_numbered: False where one packet gives several frames, so that frames can only be counted.
         problem: what ended the file early, or None.
@@ -162,11 +164,13 @@ class FrameIndex:
         self.is_doubtful = bool((pts == NO_TIME).any()) or len(np.unique(pts)) < len(pts)
         order = shown if (pts == NO_TIME).any() else shown[np.argsort(pts, kind="stable")]
         self._set_order(order)
+        self.may_be_cut = not stores_times
         self.is_plain = (
             stores_times
             and not self.is_doubtful
             and packets.keeps_size
             and stream.codec_context.name in _FAST_CODECS
+            and stream.codec_context.field_order <= _PROGRESSIVE
             and bool(packets.is_shown.all())
             and self._groups_are_closed()
         )
@@ -202,13 +206,24 @@ class FrameIndex:
         keys = np.flatnonzero(self.packets.is_key)
         first_key = self.frame_of[keys[0]] if len(keys) else 0
         skipped = np.setdiff1d(self.order[: max(first_key, 0)], decoded, assume_unique=True)
-        order = self.order[~np.isin(self.order, skipped)] if len(skipped) else self.order
+        order = self.order[~np.isin(self.order, skipped)]
         if order[: len(decoded)].tolist() != decoded:
             return False
         if len(skipped):
             self.is_plain = False
             self._set_order(order)
         return True
+
+    def end_with(self, decoded: list[int]) -> None:
+        """Leave out the last frames of a file that a decoder does not give.
+
+        Args:
+            decoded: packets of the frames that it gives from some key frame on; those before it stay.
+        """
+        kept = np.isin(self.order, decoded)
+        if kept.any() and not kept.all():
+            kept[: int(np.argmax(kept))] = True
+            self._set_order(self.order[kept])
 
     def key_packet_before(self, frame: int, earlier: int = 0) -> int:
         """The packet where decoding has to begin for `frame` to come out right; -1: at the beginning.

@@ -61,7 +61,7 @@ class PyAVReader:
         self._can_seek, self._size_changed = True, False
         self.problem: str | None = None
         self._container = _open_container(data, name)
-        self.index = self._build_index()
+        self._build_index()
         self.problem = self.index.problem
         self.num_frames = self.index.num_frames
         self.height = self.width = 0
@@ -75,7 +75,7 @@ class PyAVReader:
     # ----------------------------------------------------------------------------------------------------------
     # the index
     # ----------------------------------------------------------------------------------------------------------
-    def _build_index(self) -> FrameIndex:
+    def _build_index(self) -> None:
         container = self._container
         candidates = _moving_streams(container, self._name)
         tables, problem = read_packets(container, candidates)
@@ -87,19 +87,25 @@ class PyAVReader:
         self.fps = float(rate) if rate else None
         if problem is None:
             problem = _truncation(container, stream, packets)
-        index = FrameIndex(packets, stream, container.format.name, problem)
-        # A plain file needs no look at its frames; is there one before the first key frame, it is not plain.
-        if index.is_plain:
-            return index
-        head = [number for number, _ in itertools.islice(self._from_beginning(packets), _CHECKED_FRAMES)]
-        self.problem = None
-        if not index.agrees(head):
-            index.replace_order([number for number, _ in self._from_beginning(packets)], self.problem)
-        return index
+        self.index = FrameIndex(packets, stream, container.format.name, problem)
+        if not self.index.is_plain:
+            self._check_by_decoding()
+
+    def _check_by_decoding(self) -> None:
+        """Compare the index with what a decoder gives at the beginning, and at the end of files that may be cut."""
+        head = [number for number, _ in itertools.islice(self._from_beginning(), _CHECKED_FRAMES)]
+        if not self.index.agrees(head):
+            self.problem = None
+            self.index.replace_order([number for number, _ in self._from_beginning()], self.problem)
+        elif self.index.may_be_cut and self.index.num_frames > len(head):
+            key = self.index.key_packet_before(self.index.num_frames - 1)
+            frames = self._from_key(key) if key > 0 else None
+            if frames is not None:
+                self.index.end_with([number for number, _ in frames])
 
     def _count_by_decoding(self) -> None:
         """The index was wrong: some packet gives no frame, or another one than it says. Let a decoder tell."""
-        decoded = [number for number, _ in self._from_beginning(self.index.packets)]
+        decoded = [number for number, _ in self._from_beginning()]
         self.index.replace_order(decoded, self.problem)
         self.num_frames = self.index.num_frames
         self._frames = None
@@ -178,17 +184,17 @@ class PyAVReader:
             if self._frames is not None:
                 self._started_at, self._first_sure = key, int(self.index.frame_of[key])
                 return
-        self._frames = self._from_beginning(self.index.packets)
+        self._frames = self._from_beginning()
 
     # ----------------------------------------------------------------------------------------------------------
     # decoding
     # ----------------------------------------------------------------------------------------------------------
-    def _from_beginning(self, packets: PacketTable) -> Iterator[tuple[int, Any]]:
+    def _from_beginning(self) -> Iterator[tuple[int, Any]]:
         """(number of the packet, frame) for all that a decoder shows, the file opened anew."""
         self.close()
         self._container = _open_container(self._data, self._name)
         stream = self._container.streams[self._stream_index]
-        return self._decoded(packets, self._container.demux(stream), stream.codec_context, 0)
+        return self._decoded(self._container.demux(stream), stream.codec_context, 0)
 
     def _from_key(self, key: int) -> Iterator[tuple[int, Any]] | None:
         """The same from a key frame on, or one before it; None where the container does not find it."""
@@ -203,14 +209,13 @@ class PyAVReader:
                 number = -1 if first is None else table.find(first)
                 if 0 <= number <= key:
                     rest = itertools.chain([first], packets)
-                    return self._decoded(table, rest, stream.codec_context, number)
+                    return self._decoded(rest, stream.codec_context, number)
         self._can_seek = False
         return None
 
-    def _decoded(self, table: PacketTable, packets: Any, codec: Any, number: int) -> Iterator[tuple[int, Any]]:
+    def _decoded(self, packets: Any, codec: Any, number: int) -> Iterator[tuple[int, Any]]:
         """Decode packets, of which the first has the number `number`."""
-        began = number == 0
-        shown = -1
+        table, began, shown = self.index.packets, number == 0, -1
         try:
             for packet in packets:
                 if not packet.size:

@@ -100,9 +100,8 @@ class VideoFile(VideoSource):
         self.height, self.width = first.shape[:2]
         self.num_frames, rate = len(seconds), float(self._decord.get_avg_fps())
         self.fps = rate if math.isfinite(rate) and rate > 0 else None
-        seconds = seconds - seconds[0]
-        if np.isfinite(seconds).all() and (seconds >= 0).all() and seconds.max() < _LATEST_S:
-            self._seconds = seconds
+        if np.isfinite(seconds).all() and np.abs(seconds).max() < _LATEST_S and (np.diff(seconds) >= 0).all():
+            self._seconds = seconds - seconds[0]
 
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         if self._decord is not None:
