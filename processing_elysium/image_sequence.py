@@ -94,7 +94,17 @@ class FrameList(VideoSource):
         self._unit_range = None if largest is None else not largest > 1.0
 
     def _read(self, indices: list[int]) -> list[np.ndarray]:
-        return [_load_frame(self._frames[index], self._unit_range) for index in indices]
+        return [self._loaded(index) for index in indices]
+
+    def _loaded(self, index: int) -> np.ndarray:
+        frame = _load_frame(self._frames[index], self._unit_range)
+        if frame.shape[:2] != (self.height, self.width):
+            raise ValueError(
+                f"frame {index} of {self.name} is {frame.shape[1]} x {frame.shape[0]} pixels when it is loaded, and was "
+                f"{self.width} x {self.height} before (a file that changed, or an EXIF orientation behind the pixels); "
+                "save it anew."
+            )
+        return frame
 
 
 class FrameStream(VideoSource):
@@ -212,7 +222,8 @@ def _look_at(frame: Any, index: int) -> tuple[int, int, float | None]:
         with _open_image(frame) as image:
             return _look_at(image, index)
     if isinstance(frame, Image.Image):
-        turned = frame.getexif().get(EXIF_ORIENTATION) in _QUARTER_TURNS
+        # The method of the base class: that of PNG images decodes all pixels first.
+        turned = Image.Image.getexif(frame).get(EXIF_ORIENTATION) in _QUARTER_TURNS
         height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
         return height, width, largest_float(frame)
     shape = tuple(getattr(frame, "shape", ()))
