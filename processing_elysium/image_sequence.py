@@ -100,9 +100,9 @@ class FrameList(VideoSource):
         frame = _load_frame(self._frames[index], self._unit_range)
         if frame.shape[:2] != (self.height, self.width):
             raise ValueError(
-                f"frame {index} of {self.name} is {frame.shape[1]} x {frame.shape[0]} pixels when it is loaded, and was "
-                f"{self.width} x {self.height} before (a file that changed, or an EXIF orientation behind the pixels); "
-                "save it anew."
+                f"frame {index} of {self.name} has {frame.shape[1]} x {frame.shape[0]} pixels when it is loaded, and "
+                f"had {self.width} x {self.height} before (a file that changed, or an EXIF orientation behind the "
+                "pixels); save it anew."
             )
         return frame
 

@@ -166,6 +166,15 @@ def test_decord_is_dropped_where_it_differs(file, error, is_used, monkeypatch):
     assert video.timestamp(59) == pytest.approx(59 / 25, abs=1e-3)
 
 
+def test_times_count_from_the_first_frame_without_pyav(file, monkeypatch):
+    decord = pytest.importorskip("decord")
+    opened = decord.VideoReader
+    monkeypatch.setattr(decord, "VideoReader", lambda source: OtherDecord(opened(source), "another start"))
+    monkeypatch.setattr(video_reader, "av", None)
+    video = open_video(file("plain.mp4"))
+    assert video.timestamp(0) == 0.0 and video.timestamps[10] == pytest.approx(0.4, abs=1e-3)
+
+
 def test_pyav_takes_over_from_a_decord_that_fails(file, monkeypatch):
     pytest.importorskip("decord")
     video = open_video(file("plain.mp4"))
