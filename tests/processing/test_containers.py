@@ -144,6 +144,9 @@ class OtherDecord:
     def __len__(self):
         return len(self._reader) - (self._error == "one frame less")
 
+    def __getitem__(self, index):
+        return self._reader[index]
+
     def get_frame_timestamp(self, indices):
         times = np.array(self._reader.get_frame_timestamp(indices))
         if self._error == "one frame later":
