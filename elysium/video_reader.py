@@ -58,8 +58,8 @@ class VideoFile(VideoSource):
         self._pyav = PyAVReader(data, name)
         self.height, self.width, self.fps = self._pyav.height, self._pyav.width, self._pyav.fps
         self.num_frames, self._seconds = self._pyav.num_frames, self._pyav.index.seconds
-        if self._pyav.problem is not None:
-            self.break_off(self.num_frames, self._pyav.problem)
+        if self._pyav.problem is not None or not self.num_frames:
+            self.break_off(self.num_frames, self._pyav.problem or "its packets give no picture")
         elif decord is not None and self._pyav.is_plain and self._decord_agrees():
             self._pyav.close()  # its index stays, in case that decord fails
 

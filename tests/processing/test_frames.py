@@ -1,10 +1,7 @@
 """frames.py and video_reader.py: index maths, every kind of source, and what goes wrong with files."""
 
-import functools
-import http.server
 import io
 import random
-import threading
 import warnings
 
 import av
@@ -354,65 +351,6 @@ def test_closed_video(folder):
     video.close()
     with pytest.raises(ValueError, match="is closed"):
         video.read([0])
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder; one answer that is cut short, and one that is no HTTP."""
-
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):  # noqa: N802 - the library's name
-        if self.path == "/short":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"abc")
-        elif self.path == "/nonsense":
-            self.wfile.write(b"what?\r\n\r\n")
-        else:
-            super().do_GET()
-
-
-@pytest.fixture
-def address(folder):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-def test_url(folder, address):
-    assert levels(open_video(address + "ok.mp4").read([3, 4])) == [3, 4]
-    with pytest.raises(ValueError, match="is larger than 0 MiB; download it yourself"):
-        open_video(address + "ok.mp4", max_bytes=100)
-
-
-@pytest.mark.parametrize("name", ["a b.mp4", "schwäne auf dem see.mp4", "50%25.mp4", "a+b.mp4?x=ü y&z=1"])
-def test_urls_as_people_type_them(folder, address, name):
-    stored = name.split("?")[0].replace("%25", "%")
-    (folder / stored).write_bytes((folder / "ok.mp4").read_bytes())
-    assert levels(open_video(address + name).read([3])) == [3]
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("nope.mp4", "404"),
-        ("short", "3 of 1000 bytes came"),
-        ("nonsense", "could not be downloaded"),
-        ("\x00", "could not be downloaded|404|400"),
-    ],
-)
-def test_failed_downloads(address, name, words):
-    with pytest.raises(ValueError, match=words):
-        open_video(address + name)
-
-
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://127.0.0.1:port/a.mp4", "http://ü.invalid/a.mp4"])
-def test_addresses_that_are_none(url):
-    with pytest.raises(ValueError, match="could not be downloaded"):
-        open_video(url)
 
 
 # --------------------------------------------------------------------------------------------------------------
