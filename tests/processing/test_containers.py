@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from processing_elysium import video_reader
+from processing_elysium.frame_index import FrameIndex
 from processing_elysium.frames import open_video, sample_video
 from tests.processing.tiny_videos import encode, middle, number_of, shown, trim, with_matrix
 
@@ -114,6 +115,22 @@ def test_frames_after_jumps(file, name, decoders):
     for indices in jumps:
         for video in (kept, open_video(file(name))):
             assert numbers(video.read(indices)) == [wanted[index] for index in indices], indices
+
+
+SAYS_TOO_LITTLE = {"h264.avi", "h264.mpg", "raw.h264", "raw.hevc", "equal_times.mkv", "equal_times.flv"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_order_is_known_without_decoding(file, name, monkeypatch):
+    """Only files that say too little of times are decoded from end to end when they are opened."""
+    monkeypatch.setattr(video_reader, "decord", None)
+    made_anew = []
+    replace = FrameIndex.replace_order
+    monkeypatch.setattr(FrameIndex, "replace_order", lambda *given: (made_anew.append(name), replace(*given)))
+    video = open_video(file(name))
+    video.read([video.num_frames // 2])
+    list(video)
+    assert bool(made_anew) == (name in SAYS_TOO_LITTLE)
 
 
 def test_every_frame_of_an_open_group_after_a_jump(file, decoders):
