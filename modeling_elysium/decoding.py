@@ -266,7 +266,7 @@ class DraftedAnswerer(ClipAnswerer):
             inputs_embeds=embeds,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self._cache,
+            **{self.model.cache_name: self._cache},
             use_cache=True,
             return_dict=True,
         ).last_hidden_state
