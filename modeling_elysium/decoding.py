@@ -78,6 +78,7 @@ class DraftedAnswerer(ClipAnswerer):
         compile: bool = False,
     ) -> None:
         super().__init__(model, processor, batch_size, vision_memory_mb, constrained, stats)
+        model = self.model  # without a wrapper
         self._queue: deque[AnswerRow] = deque()
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []

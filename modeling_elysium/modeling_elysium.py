@@ -354,6 +354,29 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         past_length = int(cache.get_seq_length()) if cache is not None else 0
         return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Selects what a step of `generate` needs; an assistant model gets the frames with its first pass.
+
+        The library calls none of an assistant's passes the first, and would leave the frames out. What it hands on are
+        the visual tokens of the main model: where they do not fit, the assistant guesses from the words alone.
+        """
+        cache = kwargs.get(CACHE_NAME)
+        if not is_first_iteration and next_sequence_length != 1 and cache is not None and cache.get_seq_length() == 0:
+            is_first_iteration = True
+            features = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+            if features is not None and features.pooler_output[0].shape[-1] != self.config.text_config.hidden_size:
+                kwargs.pop("mm_encoder_outputs")
+                input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
+        return super().prepare_inputs_for_generation(
+            input_ids, next_sequence_length=next_sequence_length, is_first_iteration=is_first_iteration, **kwargs
+        )
+
     @can_return_tuple
     def forward(
         self,

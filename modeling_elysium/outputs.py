@@ -59,7 +59,9 @@ def one_cache(cache: Any, past_key_values: Any) -> Any:
         ValueError: both are given.
     """
     if cache is not None and past_key_values is not None:
-        raise ValueError("pass the cache once: as `cache`, or under its name before transformers 5.24, `past_key_values`")
+        raise ValueError(
+            "pass the cache once: as `cache`, or under its name before transformers 5.24, `past_key_values`"
+        )
     return past_key_values if cache is None else cache
 
 
