@@ -63,7 +63,11 @@ def test_a_box_of_a_former_result_starts_again(pipe, oracle):
     assert [result["frame"] for result in again] == list(range(2, 9))
 
 
-@pytest.mark.parametrize("make", [list, tuple, iter, np.stack, lambda v: torch.from_numpy(np.stack(v))], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [list, tuple, iter, np.stack, lambda v: torch.from_numpy(np.stack(v))],
+    ids=["list", "tuple", "iterator", "array", "tensor"],
+)
 def test_kinds_of_video(pipe, oracle, make):
     assert len(pipe(make(video(10)), box=px(0))) == 10
 
