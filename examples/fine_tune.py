@@ -2,7 +2,7 @@
 
     python examples/fine_tune.py [STEPS]
 
-For real training (stages, mixtures, resuming, several GPUs) see docs/train.md.
+For real training (stages, mixtures, resuming) see docs/train.md.
 """
 
 import json
@@ -36,8 +36,7 @@ def main(steps: str = "30") -> list[float]:
     torch.manual_seed(0)
     processor = AutoProcessor.from_pretrained("elysium")
     model = AutoModelForImageTextToText.from_pretrained("elysium")
-    config = peft.LoraConfig(r=8, target_modules=r".*\.language_model\..*_proj")
-    model = peft.get_peft_model(model, config).train()
+    model = peft.get_peft_model(model, peft.LoraConfig(r=8, target_modules=r".*\.language_model\..*_proj")).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     truth = json.loads((HERE / "sample.json").read_text())
     boxes_px = truth["objects"][0]["boxes_xyxy_px"]
@@ -50,7 +49,7 @@ def main(steps: str = "30") -> list[float]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
+        losses += [loss.item()]
     print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}")
     tracked = pipeline("video-tracking", model=model, processor=processor)
     print(tracked(video.read(range(4)), box=tuple(boxes_px[0]))[-1]["objects"])
