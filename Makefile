@@ -16,9 +16,10 @@ READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
-.PHONY: help setup style types check test coverage test-newest test-slow test-gpu track results bench tiny-model clean
+.PHONY: help setup style types check test coverage test-newest test-slow test-gpu track results bench tiny-model
+.PHONY: checkpoint-code clean
 help:           ## what there is to run
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -66,6 +67,9 @@ bench: $(READY) ## speed and peak memory of tracking the sample
 
 tiny-model: $(READY) ## train the embedded checkpoint anew (hours; the same command resumes)
 	$(BIN)/python -m train.sft train/recipes/tiny.yaml --output runs/tiny
+
+checkpoint-code: $(READY) ## renew the links of elysium/ to the code of the packages
+	$(BIN)/python -m train.checkpoint_code elysium
 
 clean:          ## remove what runs wrote (not .venv, not training runs)
 	rm -rf $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml build *.egg-info

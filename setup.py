@@ -1,4 +1,4 @@
-"""The `elysium` distribution: the packages modeling_elysium and processing_elysium, and the command `elysium`.
+"""The `elysium` distribution: the packages processing_, modeling_ and tracking_elysium, the command `elysium`.
 
 Training, data construction, metrics and the demo live beside these packages in the repository and are run from a
 clone; they are not part of the wheel. Settings of tools are in pyproject.toml, the tested set in constraints.txt.
@@ -54,7 +54,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["modeling_elysium", "processing_elysium"],
+    packages=[
+        "modeling_elysium",
+        "modeling_elysium.conversion",
+        "processing_elysium",
+        "tracking_elysium",
+        "tracking_elysium.cli",
+    ],
     package_data={"": ["py.typed"], "processing_elysium": ["chat_template.jinja"]},
     install_requires=CORE,
     extras_require={
@@ -68,7 +74,7 @@ setup(
         "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
         "all": TRAIN + DISTRIBUTED + EVAL + SPACE + CONVERT + LORA + QUANTIZE + TOOLS,
     },
-    entry_points={"console_scripts": ["elysium=modeling_elysium.cli:main"]},
+    entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -28,8 +28,8 @@ from transformers import AutoModel, CLIPVisionConfig, LlamaConfig, PreTrainedTok
 
 from evaluate_metrics.runners.machine import provenance
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from modeling_elysium.convert_files import ShardWriter
-from modeling_elysium.convert_layouts import RELEASED
+from modeling_elysium.conversion.files import ShardWriter
+from modeling_elysium.conversion.layouts import RELEASED
 
 GIB = 2**30
 BAR_GIB = 20  # what a conversion of the 7B may take
@@ -139,7 +139,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def converted(source: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
     """Convert in a process of its own and remove the result: peak and peak private GiB, seconds."""
-    command = [sys.executable, "-m", "modeling_elysium.cli", "convert", str(source), str(out), *options]
+    command = [sys.executable, "-m", "tracking_elysium.cli", "convert", str(source), str(out), *options]
     started, private = time.perf_counter(), 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while True:

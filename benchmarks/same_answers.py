@@ -18,16 +18,17 @@ import torch
 import transformers
 from tqdm import tqdm
 
-import modeling_elysium  # noqa: F401 - registers the model
-import processing_elysium  # noqa: F401 - registers the processor
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from evaluate_metrics.runners.machine import provenance
 from evaluate_metrics.runners.synthetic import SUITES, Suite, sample
-from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.decoding import DraftedAnswerer
-from modeling_elysium.scheduling import track_videos
-from modeling_elysium.stats import Stats
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
+from tracking_elysium.answering import ClipAnswerer
+from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.exchange import ClipAnswer, ClipRequest
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.scheduling import track_videos
+from tracking_elysium.session import TrackingSession
+from tracking_elysium.stats import Stats
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "benchmarks" / "same_answers.md"

@@ -24,8 +24,7 @@ import torch
 import transformers
 from transformers import pipeline
 
-import modeling_elysium  # noqa: F401  (registers the model and the pipeline)
-import processing_elysium  # noqa: F401  (registers the processor)
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 

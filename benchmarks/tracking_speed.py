@@ -33,11 +33,12 @@ from tqdm import tqdm
 
 from dataset_scripts.synthetic import SyntheticConfig, make_video
 from evaluate_metrics.runners.machine import provenance
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.scheduling import track_videos
-from modeling_elysium.stats import Stats
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
-from modeling_elysium.visualize import write_video
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.scheduling import track_videos
+from tracking_elysium.session import TrackingSession
+from tracking_elysium.stats import Stats
+from tracking_elysium.visualize import write_video
 
 from .tracking_speed_models import FORESIGHT, SIZES, Lead, LedClipAnswerer, LedDraftedAnswerer, random_model
 
@@ -162,8 +163,7 @@ def load(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, Any]:
     """Model and processor."""
     if args.random:
         return random_model(args.random, args.device, dtype)
-    import modeling_elysium  # noqa: F401 - registers the model
-    import processing_elysium  # noqa: F401 - registers the processor
+    import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
     model = transformers.AutoModelForImageTextToText.from_pretrained(args.model, dtype=dtype)
     return model.to(args.device).eval(), transformers.AutoProcessor.from_pretrained(args.model)

@@ -18,10 +18,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import LogitsProcessor, PreTrainedTokenizerFast
 
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from modeling_elysium.answering import ClipAnswerer, ClipRequest
-from modeling_elysium.decoding import DraftedAnswerer
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 from processing_elysium.prompts import TEMPLATES
+from tracking_elysium.answering import ClipAnswerer
+from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.exchange import ClipRequest
 
 # name: (vision width, layers, heads, intermediate, image side), (text width, layers, heads, intermediate), K, pieces
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, int]] = {

@@ -7,8 +7,9 @@ The embedded checkpoint was taught descriptions of drawn shapes, and no question
 
 import sys
 
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
 def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> str:

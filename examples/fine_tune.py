@@ -11,8 +11,9 @@ from pathlib import Path
 
 import peft
 import torch
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 HERE = Path(__file__).parent
 

@@ -6,8 +6,9 @@ python examples/several_objects.py [VIDEO]
 import sys
 from collections import defaultdict
 
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 BOXES = [(174, 5, 273, 118), (20, 23, 104, 119)]  # in pixels, in the frames below
 START_FRAMES = [0, 0]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
 def camera(source: int | str) -> Iterator[np.ndarray]:

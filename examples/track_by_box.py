@@ -5,8 +5,9 @@ python examples/track_by_box.py [VIDEO] [x1,y1,x2,y2]
 
 import sys
 
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
 def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> list[dict]:

@@ -5,8 +5,9 @@ python examples/track_by_words.py [VIDEO] ["the large white cross"]
 
 import sys
 
-import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
 def main(video: str = "examples/sample.mp4", expression: str = "the large white cross") -> list[dict]:

@@ -1,29 +1,39 @@
-"""The Elysium model and what runs it; importing this package registers it with the Auto classes of transformers."""
+"""The Elysium model; importing this package registers it with the Auto classes of transformers.
 
-from .versions import MINIMUM_TRANSFORMERS  # noqa: F401 - first, before names that older versions lack
+The model is imported when it is asked for, and so is the pipeline, which lives in `tracking_elysium`.
+"""
 
-# isort: split
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
-from transformers.pipelines import PIPELINE_REGISTRY
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .configuration_elysium import ElysiumConfig
-from .modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel, ElysiumPreTrainedModel
-from .pipeline_video_tracking import VideoTrackingPipeline
+from processing_elysium.registration import register
 
-AutoConfig.register(ElysiumConfig.model_type, ElysiumConfig, exist_ok=True)
-AutoModel.register(ElysiumConfig, ElysiumModel, exist_ok=True)
-AutoModelForImageTextToText.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
-AutoModelForMultimodalLM.register(ElysiumConfig, ElysiumForConditionalGeneration, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline("video-tracking", VideoTrackingPipeline, pt_model=AutoModelForImageTextToText)
-# With these, `save_pretrained` copies the code files, so that the folder also loads with `trust_remote_code`.
-ElysiumConfig.register_for_auto_class()
-ElysiumModel.register_for_auto_class("AutoModel")
-ElysiumForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+if TYPE_CHECKING:
+    from .configuration_elysium import ElysiumConfig
+    from .modeling_elysium import ElysiumForConditionalGeneration, ElysiumModel, ElysiumPreTrainedModel
 
-__all__ = [
-    "ElysiumConfig",
-    "ElysiumForConditionalGeneration",
-    "ElysiumModel",
-    "ElysiumPreTrainedModel",
-    "VideoTrackingPipeline",
-]
+_HOME = {
+    "ElysiumConfig": "configuration_elysium",
+    "ElysiumForConditionalGeneration": "modeling_elysium",
+    "ElysiumModel": "modeling_elysium",
+    "ElysiumPreTrainedModel": "modeling_elysium",
+}
+_TRACKING = ("VideoTrackingPipeline", "TrackingOptions", "TrackingSession", "ObjectQuery")  # named here once
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for."""
+    if name in _TRACKING:
+        return getattr(import_module("tracking_elysium"), name)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_TRACKING})
+
+
+register()
+
+__all__ = ["ElysiumConfig", "ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

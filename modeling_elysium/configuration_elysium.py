@@ -212,19 +212,10 @@ class ElysiumConfig(PreTrainedConfig):
             "AutoModelForImageTextToText": generation_class,
             "AutoModelForMultimodalLM": generation_class,
         }
-        had_pipelines = hasattr(self, "custom_pipelines")
-        self.custom_pipelines = {
-            "video-tracking": {
-                "impl": "pipeline_video_tracking.VideoTrackingPipeline",
-                "pt": ["AutoModelForImageTextToText"],
-                "type": "multimodal",
-            }
-        }
-        try:
-            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        finally:
-            if not had_pipelines:
-                del self.custom_pipelines
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+ElysiumConfig.register_for_auto_class()
 
 
 __all__ = ["ElysiumConfig"]

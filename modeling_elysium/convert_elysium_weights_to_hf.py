@@ -25,9 +25,9 @@ from transformers.dynamic_module_utils import custom_object_save
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
 from .configuration_elysium import ElysiumConfig
-from .convert_files import CheckpointReader, ShardWriter, find_folder, read_json, written_at_once
-from .convert_layouts import OURS, RELEASED, VISION_TOWER, dead_in_tower, detect_layout
-from .convert_plan import IMAGE_TOKEN, Plan, make_plan
+from .conversion.files import CheckpointReader, ShardWriter, find_folder, read_json, written_at_once
+from .conversion.layouts import OURS, RELEASED, VISION_TOWER, dead_in_tower, detect_layout
+from .conversion.plan import IMAGE_TOKEN, Plan, make_plan
 from .modeling_elysium import ElysiumForConditionalGeneration
 
 DTYPES = {
@@ -52,7 +52,7 @@ Converted from {layout}: `{source}`. {start}The terms of the source apply to the
 ```python
 from transformers import pipeline
 
-import processing_elysium  # or trust_remote_code=True without the package
+import tracking_elysium  # or trust_remote_code=True without the package
 
 pipe = pipeline("video-tracking", model="{name}")
 print(pipe("swans.mp4", expression="the black swan"))
@@ -198,8 +198,12 @@ def compare_logits(plan: Plan, folder: Path) -> float:
 def _write_rest(plan: Plan, folder: Path) -> None:
     """Configurations, processor, tokenizer, and the code that loads them with `trust_remote_code`."""
     config, tokenizer = plan.config, plan.tokenizer
+    from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, carry_pipeline  # only a writer needs it
+
     config.architectures = [ElysiumForConditionalGeneration.__name__]
+    config.custom_pipelines = CUSTOM_PIPELINES
     config.save_pretrained(folder)
+    carry_pipeline(folder)
     with torch.device("meta"):
         custom_object_save(ElysiumForConditionalGeneration(config), folder, config=config)
     GenerationConfig(
@@ -318,7 +322,7 @@ def _dtype(name: str | None) -> torch.dtype | None:
 
 def main(argv: list[str] | None = None) -> int:
     """The same as `elysium convert`."""
-    from .cli import main as elysium
+    from tracking_elysium.cli import main as elysium
 
     return elysium(["convert", *(sys.argv[1:] if argv is None else argv)])
 

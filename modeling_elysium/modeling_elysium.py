@@ -23,7 +23,6 @@ from .outputs import (
     ElysiumModelOutputWithPast,
     one_cache,
 )
-from .pipeline_video_tracking import VideoTrackingPipeline  # noqa: F401 - so that a saved folder carries the pipeline
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
@@ -359,6 +358,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         input_ids: torch.LongTensor,
         next_sequence_length: int | None = None,
         is_first_iteration: bool = False,
+        inputs_embeds: torch.FloatTensor | None = None,  # named, because `generate` looks for the name
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Selects what a step of `generate` needs; an assistant model gets the frames with its first pass.
@@ -374,7 +374,11 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                 kwargs.pop("mm_encoder_outputs")
                 input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
         return super().prepare_inputs_for_generation(
-            input_ids, next_sequence_length=next_sequence_length, is_first_iteration=is_first_iteration, **kwargs
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            is_first_iteration=is_first_iteration,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
         )
 
     @can_return_tuple
@@ -438,5 +442,9 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             image_hidden_states=outputs.image_hidden_states,
         )
 
+
+# With these, `save_pretrained` copies the code files, so that the folder also loads with `trust_remote_code`.
+ElysiumModel.register_for_auto_class("AutoModel")
+ElysiumForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
 
 __all__ = ["ElysiumForConditionalGeneration", "ElysiumModel", "ElysiumPreTrainedModel"]

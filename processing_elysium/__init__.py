@@ -1,22 +1,42 @@
 """Pixels and text in, tensors out; text in, boxes out.
 
-Importing the package registers the processors for `model_type: "elysium"` with transformers' auto classes.
+Importing the package registers `model_type: "elysium"` with the Auto classes of transformers; all of it is imported
+when it is asked for.
 """
 
-from modeling_elysium.configuration_elysium import ElysiumConfig  # first: checks the version of transformers
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# isort: split
-from transformers import AutoImageProcessor, AutoProcessor
+from .registration import check_transformers, register
 
-from .boxes import ParsedBoxes, format_box, format_boxes, iou, parse_boxes
-from .image_processing_elysium import ElysiumImageProcessor
-from .processing_elysium import ElysiumProcessor
-from .prompts import Task, build_messages, render_answer, render_prompt
+if TYPE_CHECKING:
+    from .boxes import ParsedBoxes, format_box, format_boxes, iou, parse_boxes
+    from .image_processing_elysium import ElysiumImageProcessor
+    from .processing_elysium import ElysiumProcessor
+    from .prompts import Task, build_messages, render_answer, render_prompt
 
-AutoImageProcessor.register(ElysiumConfig, image_processor_classes={"pil": ElysiumImageProcessor}, exist_ok=True)
-AutoProcessor.register(ElysiumConfig, ElysiumProcessor, exist_ok=True)
-ElysiumImageProcessor.register_for_auto_class()
-ElysiumProcessor.register_for_auto_class()
+_HOME = {
+    "ElysiumImageProcessor": "image_processing_elysium",
+    "ElysiumProcessor": "processing_elysium",
+    **dict.fromkeys(("ParsedBoxes", "format_box", "format_boxes", "iou", "parse_boxes"), "boxes"),
+    **dict.fromkeys(("Task", "build_messages", "render_answer", "render_prompt"), "prompts"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.startswith("Elysium"):
+        check_transformers()
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+register()
 
 __all__ = [
     "ElysiumImageProcessor",

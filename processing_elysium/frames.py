@@ -336,3 +336,62 @@ def _open_image(path: str | os.PathLike[str]) -> Image.Image:
         return Image.open(path)
     except (OSError, UnidentifiedImageError) as error:
         raise ValueError(f"`video` names the frame {os.fspath(path)!r}, which is no image ({error}).") from None
+
+
+# --------------------------------------------------------------------------------------------------------------
+# frames that a question is asked about, with their places in the video
+# --------------------------------------------------------------------------------------------------------------
+SampledFrame = tuple[int, float | None, np.ndarray]  # index, seconds, uint8 RGB array (H, W, 3)
+
+
+def evenly_spaced_frames(source: VideoSource, num_frames: int) -> list[SampledFrame]:
+    """Read `num_frames` frames evenly spread over the whole video.
+
+    Args:
+        source: an opened video. A source of unknown length is read to its end with at most 4 x `num_frames` frames in
+            memory, so the spacing is even up to one frame in four.
+        num_frames: frames wanted; a shorter video gives all it has.
+
+    Returns:
+        Frames in order.
+
+    Raises:
+        ValueError: `num_frames` is not positive.
+    """
+    _check_whole("num_frames", num_frames)
+    if source.num_frames is not None:
+        return _read_sampled(source, even_indices(source.num_frames, num_frames))
+    kept = _thinned(source, 4 * num_frames)
+    return [kept[place] for place in even_indices(len(kept), num_frames)] if kept else []
+
+
+def frames_from(source: VideoSource, start: int, num_frames: int, interval: int) -> list[SampledFrame]:
+    """Read up to `num_frames` frames from `start` on, `interval` frames apart.
+
+    Raises:
+        ValueError: `num_frames` or `interval` is not positive.
+    """
+    _check_whole("num_frames", num_frames)
+    _check_whole("frame_interval", interval)
+    return _read_sampled(source, list(range(start, start + num_frames * interval, interval)))
+
+
+def _read_sampled(source: VideoSource, indices: list[int]) -> list[SampledFrame]:
+    return [(i, source.timestamp(i), image) for i, image in zip(indices, source.read(indices), strict=False)]
+
+
+def _thinned(source: VideoSource, most: int) -> list[SampledFrame]:
+    """Every 1st, 2nd, 4th ... frame of a stream, such that at most `most` are kept."""
+    kept: list[SampledFrame] = []
+    index, stride = 0, 1
+    while images := source.read([index]):
+        kept.append((index, source.timestamp(index), images[0]))
+        if len(kept) == most:  # every other frame goes, and from now on only every other one comes
+            kept, stride = kept[::2], stride * 2
+        index = kept[-1][0] + stride
+    return kept
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")

@@ -254,3 +254,6 @@ def _array_path(
 def _resize(frame: np.ndarray, target: tuple[int, int], resample: int) -> np.ndarray:
     """Squash (H, W, 3) uint8 to `target` = (height, width) with a Pillow filter."""
     return np.asarray(Image.fromarray(frame).resize(target[::-1], resample))
+
+
+ElysiumImageProcessor.register_for_auto_class()  # so that `save_pretrained` writes this code too

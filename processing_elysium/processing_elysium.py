@@ -17,7 +17,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
-from .frames import VideoSource, open_video, sample_video
+from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
 from .prompts import Task, build_messages, check_text, render_answer
 from .released import (
@@ -155,6 +155,14 @@ class ElysiumProcessor(ProcessorMixin):
         """Open a path, URL, bytes, list, array, tensor or iterator of frames; see `frames.open_video`."""
         return open_video(source, fps=fps)
 
+    def evenly_spaced_frames(self, source: VideoSource, num_frames: int) -> list[SampledFrame]:
+        """Frames spread over an opened video, as (index, seconds, image); see `frames.evenly_spaced_frames`."""
+        return evenly_spaced_frames(source, num_frames)
+
+    def frames_from(self, source: VideoSource, start: int, num_frames: int, interval: int = 1) -> list[SampledFrame]:
+        """Frames from one on, `interval` apart, as (index, seconds, image); see `frames.frames_from`."""
+        return frames_from(source, start, num_frames, interval)
+
     def build_messages(self, task: Task | str, num_frames: int, **options: Any) -> list[dict[str, Any]]:
         """The conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
         for name, value in options.items():
@@ -281,3 +289,6 @@ def _split_videos(videos: Any) -> list[Any]:
     if videos and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) in (2, 3) for item in videos):
         return [videos]
     return [video for item in videos for video in _split_videos(item)]
+
+
+ElysiumProcessor.register_for_auto_class()  # so that `save_pretrained` writes this code too

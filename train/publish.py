@@ -13,6 +13,7 @@ import torch
 
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
+from tracking_elysium import VideoTrackingPipeline
 
 __all__ = ["main", "publish"]
 
@@ -20,7 +21,7 @@ CARD = Path(__file__).with_name("model_card.md")
 
 
 def publish(source: Path, target: Path, recipe: Path) -> None:
-    """Save model, processor, their code and a model card; what was in `target` goes only when all is written.
+    """Save model, processor, pipeline, code and a model card; what was in `target` goes only when all is written.
 
     Args:
         source: finished stage of a run.
@@ -31,8 +32,7 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     processor = ElysiumProcessor.from_pretrained(source)
     temporary = target.with_name(target.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
+    VideoTrackingPipeline(model=model, processor=processor, task="video-tracking").save_pretrained(temporary)
     config = model.config
     card = CARD.read_text(encoding="utf-8").format(
         parameters=f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M",

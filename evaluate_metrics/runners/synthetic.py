@@ -23,8 +23,7 @@ import torch
 from tqdm import tqdm
 from transformers import pipeline
 
-import modeling_elysium  # noqa: F401 - registers the pipeline
-import processing_elysium  # noqa: F401 - registers the processor
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from dataset_scripts.records import ObjectTrack
 from dataset_scripts.synthetic import COLOURS, SHAPES, SyntheticClip, SyntheticConfig, make_clip, make_video
 from processing_elysium.boxes import format_boxes, parse_boxes

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import modeling_elysium.pipeline_video_tracking as pipeline_module
-from modeling_elysium.cli import main, make_parser, resolve_model
+import tracking_elysium.pipeline_video_tracking as pipeline_module
 from tests.tracking.media import write_mp4
 from tests.tracking.oracle import PROCESSOR, Oracle, fitting_model
+from tracking_elysium.cli import main, make_parser, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_model_folder(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_as_a_program(clip, checkpoint):
-    words = [sys.executable, "-m", "modeling_elysium.cli", "track", clip, "--model", checkpoint, "--quiet"]
+    words = [sys.executable, "-m", "tracking_elysium.cli", "track", clip, "--model", checkpoint, "--quiet"]
     done = subprocess.run([*words, "--box=90,90,95,95"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
     done = subprocess.run([*words, "--box=3,4,16,12", "--json=-"], capture_output=True, text=True)

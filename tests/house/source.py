@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("modeling_elysium", "processing_elysium")
+SHIPPED = ("processing_elysium", "modeling_elysium", "tracking_elysium")  # in the order in which data flows
 FOLDERS = (
     *SHIPPED,
     "train",
@@ -26,13 +26,31 @@ def python_files(*folders: str) -> list[Path]:
     return [p.relative_to(ROOT) for p in found + ([] if folders else [ROOT / "setup.py"])]
 
 
+NOT_CARRIED = {
+    "processing_elysium": {"__init__.py", "registration.py"},
+    "modeling_elysium": {"__init__.py", "convert_elysium_weights_to_hf.py"},
+    "tracking_elysium": {"__init__.py", "visualize.py"},
+}
+
+
 def is_carried(path: Path) -> bool:
-    """Whether a saved checkpoint folder may carry the file: not __init__, the command line and the converter."""
-    return path.parts[0] in SHIPPED and path.name != "__init__.py" and not path.name.startswith(("cli", "convert_"))
+    """Whether a saved checkpoint folder may carry the file: flat, and no registration, drawing or conversion."""
+    return path.parts[0] in SHIPPED and len(path.parts) == 2 and path.name not in NOT_CARRIED[path.parts[0]]
 
 
 def carried_files() -> list[Path]:
     return [p for p in python_files(*SHIPPED) if is_carried(p)]
+
+
+def closure(path: Path) -> set[Path]:
+    """A carried file and the siblings that it needs, as the Hub's loader finds them."""
+    found, waiting = set(), [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [path.with_name(f"{module}.py") for _, module, level in imports(path) if level]
+    return found
 
 
 @cache

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from modeling_elysium.cli import make_parser
+from tracking_elysium.cli import make_parser
 
 from .source import FOLDERS, ROOT
 

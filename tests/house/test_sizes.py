@@ -3,8 +3,6 @@
 import ast
 import re
 
-import pytest
-
 from .source import ROOT, SHIPPED, parse, python_files
 
 MAX_FILE_LINES = 450
@@ -22,42 +20,52 @@ def code_lines(function: FUNCTIONS) -> int:
     return function.end_lineno - function.lineno + 1 - docstring
 
 
-@pytest.mark.parametrize("path", python_files(), ids=str)
-def test_file_and_function_length(path):
-    lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_FILE_LINES, f"{path} has {lines} lines: does it still have one job?"
-    for node in ast.walk(parse(path)):
-        if isinstance(node, FUNCTIONS):
-            length = code_lines(node)
-            assert length <= MAX_FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {length} lines"
+def test_file_and_function_length():
+    offenders = []
+    for path in python_files():
+        lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
+        if lines > MAX_FILE_LINES:
+            offenders.append(f"{path} has {lines} lines: does it still have one job?")
+        for node in ast.walk(parse(path)):
+            if isinstance(node, FUNCTIONS) and code_lines(node) > MAX_FUNCTION_LINES:
+                offenders.append(f"{path}:{node.lineno} {node.name} has {code_lines(node)} lines")
+    assert not offenders, offenders
 
 
-def library_files():
-    files = python_files(*SHIPPED, "evaluate_metrics")
-    return [p for p in files if not p.name.startswith("cli") and p.name != "app.py" and "runners" not in p.parts]
+def test_library_does_not_print():
+    offenders = []
+    for path in python_files(*SHIPPED, "evaluate_metrics"):
+        if "cli" not in path.parts and path.name != "app.py" and "runners" not in path.parts:
+            calls = [n for n in ast.walk(parse(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+            offenders += [f"{path}:{n.lineno}" for n in calls if n.func.id == "print"]
+    assert not offenders, f"warn, raise or log instead of printing: {offenders}"
 
 
-@pytest.mark.parametrize("path", library_files(), ids=str)
-def test_library_does_not_print(path):
-    calls = [n for n in ast.walk(parse(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    assert not [f"{path}:{n.lineno}" for n in calls if n.func.id == "print"], "warn, raise or log instead of printing"
+def code_outside_tests():
+    return [path for path in python_files() if path.parts[0] != "tests"]
 
 
-@pytest.mark.parametrize("path", [p for p in python_files() if p.parts[0] != "tests"], ids=str)
-def test_no_global_state(path):
-    found = [f"{path}:{n.lineno}" for n in ast.walk(parse(path)) if isinstance(n, ast.Global)]
-    assert not found, "state is passed, never global"
+def test_no_global_state():
+    found = [
+        f"{path}:{n.lineno}"
+        for path in code_outside_tests()
+        for n in ast.walk(parse(path))
+        if isinstance(n, ast.Global)
+    ]
+    assert not found, f"state is passed, never global: {found}"
 
 
-@pytest.mark.parametrize("path", [p for p in python_files() if p.parts[0] != "tests"], ids=str)
-def test_no_randomness_without_a_seed(path):
+def test_no_randomness_without_a_seed():
     # np.random.default_rng() without a seed, and the process-wide generators, make runs that nobody can repeat.
-    for node in ast.walk(parse(path)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        if not re.fullmatch(r"((np|numpy)\.)?random\.\w+", name):
-            continue
-        seeded = name.endswith((".default_rng", ".Random", ".Generator", ".SeedSequence"))
-        assert seeded, f"{path}:{node.lineno}: {name} draws from a process-wide generator"
-        assert node.args or node.keywords, f"{path}:{node.lineno}: {name}() needs a seed"
+    offenders = []
+    for path in code_outside_tests():
+        for node in ast.walk(parse(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if re.fullmatch(r"((np|numpy)\.)?random\.\w+", name):
+                if not name.endswith((".default_rng", ".Random", ".Generator", ".SeedSequence")):
+                    offenders.append(f"{path}:{node.lineno}: {name} draws from a process-wide generator")
+                elif not node.args and not node.keywords:
+                    offenders.append(f"{path}:{node.lineno}: {name}() needs a seed")
+    assert not offenders, offenders

@@ -5,7 +5,9 @@ import json
 import re
 from pathlib import Path
 
-from .source import ROOT, SHIPPED, declared_requirements, parse, python_files
+from train.checkpoint_code import carried_code, link_code
+
+from .source import ROOT, SHIPPED, carried_files, declared_requirements, parse, python_files
 
 CHECKPOINT = ROOT / "elysium"
 MAX_WEIGHT_BYTES = 25 * 2**20
@@ -14,19 +16,27 @@ READ_BY_LIBRARY = {"tie_word_embeddings", "image_token_id"}
 
 
 def test_checkpoint_code_is_the_packages_code():
-    for path in sorted(CHECKPOINT.glob("*.py")):
-        sources = [ROOT / folder / path.name for folder in SHIPPED if (ROOT / folder / path.name).exists()]
-        assert len(sources) == 1, f"elysium/{path.name} has {len(sources)} sources in {SHIPPED}"
-        assert path.read_bytes() == sources[0].read_bytes(), f"elysium/{path.name} is not {sources[0]}: save it again"
+    wanted = {name: path.relative_to(ROOT) for name, path in carried_code().items()}
+    assert set(wanted.values()) == set(carried_files())
+    here = {path.name for path in CHECKPOINT.glob("*.py")}
+    assert here == set(wanted), f"make checkpoint-code: {sorted(here ^ set(wanted))}"
+    for name, source in wanted.items():
+        # A checkout without symbolic links has files that hold the link's target instead.
+        text = (CHECKPOINT / name).read_text(encoding="utf-8")
+        linked = (CHECKPOINT / name).resolve() == ROOT / source or text == f"../{source.as_posix()}"
+        assert linked, f"elysium/{name} is no link to {source}: make checkpoint-code"
 
 
-def test_checkpoint_is_complete():
-    here = {p.stem for p in CHECKPOINT.glob("*.py")}
-    for path in CHECKPOINT.glob("*.py"):
-        needed = set(re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(encoding="utf-8"), re.MULTILINE))
-        assert needed <= here, f"elysium/{path.name} needs {sorted(needed - here)}"
-    weights = sum(p.stat().st_size for p in CHECKPOINT.glob("*.safetensors"))
-    assert weights <= MAX_WEIGHT_BYTES
+def test_links_are_renewed(tmp_path):
+    (tmp_path / "stale.py").write_text("")
+    (tmp_path / "config.json").write_text("{}")
+    names = link_code(tmp_path)
+    assert names == sorted(carried_code()) == sorted(path.name for path in tmp_path.glob("*.py"))
+    assert all((tmp_path / name).resolve() == path for name, path in carried_code().items())
+
+
+def test_checkpoint_is_small():
+    assert sum(p.stat().st_size for p in CHECKPOINT.glob("*.safetensors")) <= MAX_WEIGHT_BYTES
 
 
 def test_every_config_key_is_read():

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
-from modeling_elysium.cli import main as elysium
+from modeling_elysium.conversion.files import CheckpointReader
+from modeling_elysium.conversion.layouts import LLAVA, LLAVA_HF, LLAVA_HF_5, RELEASED, detect_layout
 from modeling_elysium.convert_elysium_weights_to_hf import convert, convert_to_original
-from modeling_elysium.convert_files import CheckpointReader
-from modeling_elysium.convert_layouts import LLAVA, LLAVA_HF, LLAVA_HF_5, RELEASED, detect_layout
 from tests.modeling.released_checkpoints import KEPT, released_tensors, write_llava, write_released, write_shards
+from tracking_elysium.cli import main as elysium
 
 DEAD = {"adapter.score_proj.weight", "adapter.score_proj.bias"}
 

@@ -8,10 +8,10 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoProcessor
 
-from modeling_elysium import convert_plan
-from modeling_elysium.cli import main as elysium
+from modeling_elysium.conversion import plan as convert_plan
 from modeling_elysium.convert_elysium_weights_to_hf import convert
 from tests.modeling.released_checkpoints import write_released
+from tracking_elysium.cli import main as elysium
 
 
 def write_sentencepiece(folder):

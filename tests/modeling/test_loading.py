@@ -8,9 +8,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration, ElysiumModel
-from modeling_elysium.cli import _pipeline, make_parser
 from tests.modeling.tiny_models import tiny_config, tiny_frames, tiny_model, tiny_prompt
 from tests.processing.tiny_processor import tiny_processor
+from tracking_elysium.cli import make_parser
+from tracking_elysium.cli.commands import load_pipeline
 
 FULL = ("model.selector.", "model.multi_modal_projector.", "lm_head")
 
@@ -91,7 +92,7 @@ def test_sixteen_bits_rank_as_the_rounded_weights_do_in_float32(folder):
 def test_dtype_through_pipeline_and_command(folder, name):
     pipe = pipeline("video-tracking", model=str(folder), dtype=name)
     args = make_parser().parse_args(["track", "x.mp4", "--box", "1,2,3,4", "--model", str(folder), "--dtype", name])
-    for model in (pipe.model, _pipeline(args, pipe.processor).model):
+    for model in (pipe.model, load_pipeline(args, pipe.processor).model):
         assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, name)}
 
 
@@ -107,7 +108,7 @@ def test_device_map_auto(folder):
         AutoModelForImageTextToText.from_pretrained(folder, device_map="auto"),
         AutoModel.from_pretrained(folder, device_map="auto"),
         pipe.model,
-        _pipeline(args, pipe.processor).model,
+        load_pipeline(args, pipe.processor).model,
     ):
         same = plain if hasattr(loaded, "lm_head") else plain.model
         assert torch.equal(loaded(**example())[0], same(**example())[0])

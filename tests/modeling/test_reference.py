@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswer
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.scheduling import track_videos
 from modeling_elysium.token_compression import TSelector
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
 from tests.modeling import reference
 from tests.modeling.tiny_models import IMAGE_TOKEN_ID, NUM_KEPT, tiny_config, tiny_frames, tiny_model, tiny_prompt
 from tests.tracking.oracle import PROCESSOR, boxes_of, question_of, video
+from tracking_elysium.exchange import ClipAnswer
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.scheduling import track_videos
+from tracking_elysium.session import TrackingSession
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.released_numbers import compare, compare_training
+from modeling_elysium.conversion.files import CheckpointReader
 from modeling_elysium.convert_elysium_weights_to_hf import convert, convert_to_original
-from modeling_elysium.convert_files import CheckpointReader
 from processing_elysium import ElysiumImageProcessor
 from tests.modeling import reference_model
 from tests.modeling.reference_model import ReferenceModel

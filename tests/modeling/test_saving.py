@@ -15,7 +15,6 @@ from tests.modeling.tiny_models import tiny_frames, tiny_model, tiny_prompt
 CODE_FILES = {
     "configuration_elysium.py",
     "modeling_elysium.py",
-    "pipeline_video_tracking.py",
     "position_ids.py",
     "token_compression.py",
     "vision_tower.py",
@@ -109,7 +108,7 @@ REMOTE = """
     class Hidden:
         # Makes our packages unimportable, installed or not.
         def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in ("modeling_elysium", "processing_elysium"):
+            if name.split(".")[0] in ("modeling_elysium", "processing_elysium", "tracking_elysium"):
                 raise ModuleNotFoundError(name)
 
     sys.meta_path.insert(0, Hidden())

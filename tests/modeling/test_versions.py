@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeling_elysium.versions import MINIMUM_TRANSFORMERS, check_transformers
+from processing_elysium import registration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,13 +37,16 @@ def test_versions(found, works):
             check_transformers(found)
 
 
-@pytest.mark.parametrize("package", ["modeling_elysium", "processing_elysium"])
-def test_import_with_an_old_library(tmp_path, package):
+@pytest.mark.parametrize(
+    "line",
+    ["from modeling_elysium import ElysiumConfig", "from processing_elysium import ElysiumProcessor"],
+)
+def test_import_with_an_old_library(tmp_path, line):
     """The message comes before any name that the old library lacks."""
     (tmp_path / "transformers.py").write_text("__version__ = '4.57.6'\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     result = subprocess.run(
-        [sys.executable, "-c", f"import {package}"],
+        [sys.executable, "-c", line],
         env={**os.environ, "PYTHONPATH": path},
         cwd=tmp_path,
         capture_output=True,
@@ -50,6 +54,10 @@ def test_import_with_an_old_library(tmp_path, package):
     )
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ImportError: Elysium needs transformers {MINIMUM_TRANSFORMERS} or newer, found 4.57.6")
+
+
+def test_the_packages_say_the_same():
+    assert registration.MINIMUM_TRANSFORMERS == MINIMUM_TRANSFORMERS
 
 
 def test_setup_says_the_same():

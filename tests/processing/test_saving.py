@@ -96,7 +96,7 @@ def test_round_trip_without_the_package(processor, folder, tmp_path):
         import json, sys
         class Hidden:  # makes our packages unimportable, installed or not
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in ("processing_elysium", "modeling_elysium"):
+                if name.partition(".")[0] in ("processing_elysium", "modeling_elysium", "tracking_elysium"):
                     raise ModuleNotFoundError(name)
         sys.meta_path.insert(0, Hidden())
         import numpy as np

@@ -1,6 +1,6 @@
 import pytest
 
-import modeling_elysium.pipeline_video_tracking as pipeline_module
+import tracking_elysium.pipeline_video_tracking as pipeline_module
 
 from .media import bad_files
 from .oracle import Oracle, tiny_pipeline

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from modeling_elysium.answering import ClipAnswer, ClipRequest
-from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
 from processing_elysium import format_boxes
 from tests.modeling.tiny_models import tiny_model
 from tests.processing.tiny_processor import tiny_processor
+from tracking_elysium.exchange import ClipAnswer, ClipRequest
+from tracking_elysium.pipeline_video_tracking import VideoTrackingPipeline
 
 PROCESSOR = tiny_processor()
 SIZE = (40, 60)  # height, width of the videos below

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswer, ClipAnswerer, ClipRequest, VideoFrame, frames_per_pass, resize
+from tracking_elysium.answering import ClipAnswerer, frames_per_pass, resize
+from tracking_elysium.exchange import ClipAnswer, ClipRequest, VideoFrame
 
 from .oracle import PROCESSOR, fitting_model, video
 
@@ -115,7 +116,7 @@ def test_a_model_that_never_stops_is_stopped(model):
 
 
 def test_digits_of_a_byte_level_tokenizer_are_found():
-    from modeling_elysium.answering import _token_of_digit
+    from tracking_elysium.answering import _token_of_digit
 
     class Merging:  # writes "34" and "]," as single tokens and drops the first space, as sentencepiece does
         all_special_ids = (0,)

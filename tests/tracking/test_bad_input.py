@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_elysium.cli import main
+from tracking_elysium.cli import main
 
 from .media import write_mp4, write_truncated
 from .oracle import PROCESSOR, fitting_model, tiny_pipeline, video

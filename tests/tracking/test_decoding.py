@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswerer, ClipRequest, VideoFrame
-from modeling_elysium.decoding import DraftedAnswerer
-from modeling_elysium.stats import Stats
+from tracking_elysium.answering import ClipAnswerer
+from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.exchange import ClipRequest, VideoFrame
+from tracking_elysium.stats import Stats
 
 from .oracle import fitting_model, video
 from .scripted import saying, scripted_model

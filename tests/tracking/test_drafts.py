@@ -2,8 +2,8 @@
 
 import pytest
 
-from modeling_elysium.drafts import Drafter, Motion
-from modeling_elysium.grammar import AnswerFormats
+from tracking_elysium.answer_format import AnswerFormats
+from tracking_elysium.drafted_guesses import Drafter, Motion
 
 from .scripted import answer_ids
 from .tokenizers_of_all_kinds import KINDS, processor_of

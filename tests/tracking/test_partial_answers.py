@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_elysium.answering import ClipAnswer
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.decoding import DraftedAnswerer
-from modeling_elysium.scheduling import track_videos
-from modeling_elysium.stats import Stats
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
+from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.exchange import ClipAnswer
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.scheduling import track_videos
+from tracking_elysium.session import TrackingSession
+from tracking_elysium.stats import Stats
 
 from .oracle import PROCESSOR, Oracle, fitting_model, moving_box, video
 from .scripted import saying, scripted_model

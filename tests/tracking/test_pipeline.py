@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
 from processing_elysium.frames import FrameList
+from tracking_elysium import session as session_module
+from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrackingPipeline
+from train.checkpoint_code import carried_code
 
 from .media import write_mp4
-from .oracle import PROCESSOR, fitting_model, moving_box, video
+from .oracle import PROCESSOR, fitting_model, moving_box, tiny_pipeline, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -327,8 +329,7 @@ def test_registered_on_import(pipe):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
-    fitting_model().save_pretrained(folder)
-    PROCESSOR.save_pretrained(folder)
+    tiny_pipeline().save_pretrained(folder)
     return folder
 
 
@@ -339,8 +340,24 @@ def test_loads_from_a_folder(checkpoint):
 
 
 def test_the_folder_carries_the_code(checkpoint):
-    for name in ("pipeline_video_tracking", "tracking", "clips", "answering", "decoding", "queries", "sampling"):
+    for name in ("pipeline_video_tracking", "session", "clips", "answering", "drafted_answering", "queries", "boxes"):
         assert (checkpoint / f"{name}.py").is_file()
+
+
+def test_saving_replaces_links_and_leaves_the_configuration(pipe, tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text("kept")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, target in (("boxes.py", source), ("session.py", Path(session_module.__file__))):
+        (folder / name).symlink_to(target)  # another file, and the very file that is copied
+    pipe.save_pretrained(folder)
+    assert not [path for path in folder.iterdir() if path.is_symlink()] and source.read_text() == "kept"
+    assert (folder / "session.py").read_bytes() == Path(session_module.__file__).read_bytes()
+    assert set(carried_code()) == {path.name for path in folder.glob("*.py")}
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved["custom_pipelines"] == CUSTOM_PIPELINES
+    assert not hasattr(pipe.model.config, "custom_pipelines")  # in a living one it would ask for remote code
 
 
 @pytest.mark.slow
@@ -350,7 +367,7 @@ def test_loads_with_remote_code_where_the_package_is_not_importable(checkpoint, 
 
         class Hidden:  # makes our packages unimportable, installed or not
             def find_spec(self, name, path=None, target=None):
-                if name.partition(".")[0] in ("modeling_elysium", "processing_elysium"):
+                if name.partition(".")[0] in ("modeling_elysium", "processing_elysium", "tracking_elysium"):
                     raise ModuleNotFoundError(name)
 
         sys.meta_path.insert(0, Hidden())

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from modeling_elysium.answering import ClipAnswerer
-from modeling_elysium.decoding import DraftedAnswerer
-from modeling_elysium.recorded import RecordedPasses
+from tracking_elysium.answering import ClipAnswerer
+from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.drafted_graphs import RecordedPasses
 
 from .oracle import fitting_model
 from .scripted import saying, scripted_model

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.pipeline_video_tracking import VideoTrackingPipeline
-from modeling_elysium.read_ahead import NOT_YET, ReadAhead, StallError
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.pipeline_video_tracking import VideoTrackingPipeline
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.read_ahead import NOT_YET, ReadAhead, StallError
+from tracking_elysium.session import TrackingSession
 
 from .oracle import PROCESSOR, Oracle, moving_box, video
 from .scripted import saying, scripted_model

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_elysium.answering import ClipAnswer
-from modeling_elysium.clips import TrackingOptions
-from modeling_elysium.scheduling import track_videos
-from modeling_elysium.tracking import ObjectQuery, TrackingSession
+from tracking_elysium.exchange import ClipAnswer
+from tracking_elysium.options import TrackingOptions
+from tracking_elysium.queries import ObjectQuery
+from tracking_elysium.scheduling import track_videos
+from tracking_elysium.session import TrackingSession
 
 from .oracle import PROCESSOR, Oracle, boxes_of, moving_box, video
 

@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from modeling_elysium.visualize import COLOURS, colour_of, contact_sheet, display_scale, draw_objects, write_video
+from tracking_elysium.visualize import COLOURS, colour_of, contact_sheet, display_scale, draw_objects, write_video
 
 
 def item(number=0, score=0.9, label="swan", box=(10, 20, 40, 50)):

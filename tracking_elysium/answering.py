@@ -1,0 +1,358 @@
+"""Clip prompts in, texts and token probabilities out: the one place where tracking meets `generate`.
+
+`ClipAnswerer` is the plain way: the library's own greedy `generate` on a left-padded batch. `DraftedAnswerer` of
+`drafted_answering.py` gives the same answers (`list[ClipRequest]` -> `list[ClipAnswer]`) faster; this one stays its
+slow twin.
+Frames are encoded once, however many objects and questions are asked about them, and a frame that two clips share
+keeps its features (`VideoFrame.features`).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from .answer_format import AnswerFormat, AnswerFormats, GrammarProcessor
+from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
+from .options import check_count
+from .stats import Stats
+
+_VISION_MB = {"cpu": 16, "cuda": 512}
+_MOST_IMAGES = 64
+
+
+class ClipAnswerer:
+    """Answers clip requests with the library's greedy `generate`.
+
+    Args:
+        model: an `ElysiumForConditionalGeneration`, or peft's wrapper around one; it is put into evaluation mode, so
+            that a model straight from a trainer answers without dropout.
+        processor: an `ElysiumProcessor`.
+        batch_size: prompts per `generate` call.
+        vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
+            MiB. None: 16 on a CPU, where what stays in its caches is faster, 512 elsewhere.
+        constrained: tracking answers follow the processor's format: tokens that break it are not chosen, so an answer
+            always parses and has every frame. Other answers stay free.
+        stats: where to count; None counts for nobody.
+
+    Attributes:
+        max_images: frames per pass of the vision tower.
+        stops: token ids that end an answer.
+        encodes_ahead: `prepare` encodes frames too.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        batch_size: int = 16,
+        vision_memory_mb: int | None = None,
+        constrained: bool = False,
+        stats: Stats | None = None,
+    ) -> None:
+        check_count("batch_size", batch_size)
+        check_count("vision_memory_mb", vision_memory_mb, optional=True)
+        self.model, self.processor = without_wrapper(model).eval(), processor
+        model = self.model
+        self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
+        self.constrained = constrained
+        self.stats = stats if stats is not None else Stats()
+        self.stops = _stop_ids(model.generation_config, processor.tokenizer)
+        # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
+        moved = getattr(model, "hf_device_map", None)
+        self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
+        self._formats = AnswerFormats(processor, self.stops)
+        self._warned = False
+        self._budgets: dict[int, int] = {}
+
+    @torch.inference_mode()
+    def __call__(self, requests: Sequence[ClipRequest]) -> list[ClipAnswer]:
+        """Answer all requests, in order; rows of similar length share a batch.
+
+        Raises:
+            ValueError: a prompt and its answer do not fit the model's context.
+        """
+        texts = [self._render(request) for request in requests]
+        for request, text in zip(requests, texts, strict=True):
+            self._check_length(text, len(request.frames), self.budget(request))
+        self.encode_frames([frame for request in requests for frame in request.frames])
+        answers: list[ClipAnswer | None] = [None] * len(requests)
+        order = sorted(range(len(requests)), key=lambda row: -len(texts[row]))
+        for first in range(0, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]
+            batch = self._generate([requests[row] for row in rows], [texts[row] for row in rows])
+            for row, answer in zip(rows, batch, strict=True):
+                answers[row] = answer
+        return answers
+
+    def check_fits(self, requests: Sequence[ClipRequest]) -> None:
+        """Raise ValueError when one of the requests does not fit the context; runs no model, needs no pixels."""
+        for request in requests:
+            self._check_length(self._render(request), len(request.frames), self.budget(request))
+
+    def budget(self, request: ClipRequest) -> int:
+        """Tokens the answer may take: what the clip's boxes need at most, and a quarter more for a loose tongue."""
+        if request.max_new_tokens is not None:
+            return request.max_new_tokens
+        if self.constrained and (layout := self.format_of(request)) is not None:
+            return layout.most_tokens
+        count = len(request.frames)
+        if count not in self._budgets:
+            box = self.processor.format_box((0.88, 0.88, 0.89, 0.89))
+            skeleton = ", ".join(f"Frame {number}: {box}" for number in range(1, count + 1))
+            tokens = self._count_tokens(skeleton)
+            self._budgets[count] = tokens + tokens // 4 + 8
+        return self._budgets[count]
+
+    def format_of(self, request: ClipRequest) -> AnswerFormat | None:
+        """How a tracking answer to the request is written; None for other answers."""
+        count = len(request.frames)
+        spare = 0 if self.constrained else count // 2 + 8  # a model that is free may go on past the last frame
+        layout = self._formats.of(count, spare) if request.expects_boxes else None
+        if self.constrained and request.expects_boxes and layout is None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "this tokenizer joins the numbers of a box with what surrounds them, so answers cannot be held to the "
+                "format and stay free; pass constrained=False.",
+                stacklevel=2,
+            )
+        return layout
+
+    def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
+        """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
+        fresh = list({id(frame): frame for frame in frames if frame.features is None}.values())
+        device = self.model.device if self.encodes_ahead else None
+        with self.stats.timed("vision"):
+            for first in range(0, len(fresh), self.max_images):
+                chunk = fresh[first : first + self.max_images]
+                resize([frame for frame in chunk if frame.pixels is None], self.processor, device)
+                pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
+                encoded = self.model.base_model.get_image_features(pixel_values=pixels)
+                kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
+                for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
+                    frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
+
+    def prepare(self, frames: list[VideoFrame]) -> None:
+        """Do ahead what needs no question: resizing and, where `encodes_ahead`, the vision tower.
+
+        For a reader's thread. On a GPU its work is on a stream of its own, beside the language model's passes.
+        """
+        if self.encodes_ahead:  # which resizes as well
+            with _own_stream(self.model.device), torch.inference_mode():
+                self.encode_frames(frames)
+        else:
+            resize([frame for frame in frames if frame.pixels is None and frame.features is None], self.processor)
+
+    # ----------------------------------------------------------------------------------------------------------
+    def _render(self, request: ClipRequest) -> str:
+        return self.processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
+
+    def _check_length(self, text: str, num_frames: int, new_tokens: int) -> None:
+        config = self.model.config
+        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if limit is None:
+            return
+        words = self._count_tokens(text) - num_frames
+        original = getattr(config, "position_ids_mode", "packed") == "original"
+        per_frame = config.num_patches if original else self.processor.num_image_tokens
+        needed = words + num_frames * per_frame + new_tokens
+        if needed > limit:
+            between = self._count_tokens(
+                "".join(text.split(self.processor.image_token)[1:-1])
+            )  # "Frame 2: " and so on
+            growing = between / max(num_frames - 1, 1) + per_frame + new_tokens / max(num_frames, 1)
+            most = max(int((limit - (words - between)) // growing), 0)
+            raise ValueError(
+                f"{num_frames} frames need {needed} positions (prompt {words}, {per_frame} per frame, answer "
+                f"{new_tokens}), but the model's context holds {limit}, about {most} frames: lower `clip_len` and "
+                f"`single_pass_up_to` (or `num_frames`) to at most {most}, or take a model with a longer context."
+            )
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _generate(self, requests: list[ClipRequest], texts: list[str]) -> list[ClipAnswer]:
+        token = self.processor.image_token
+        expanded = [text.replace(token, token * self.processor.num_image_tokens) for text in texts]
+        tokenizer, device = self.processor.tokenizer, self.model.device
+        inputs = tokenizer(
+            expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        ).to(device)
+        frames = [frame for request in requests for frame in request.frames]
+        prompt_length = inputs["input_ids"].shape[1]
+        recorder: GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
+        if self.constrained:
+            recorder = GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
+        limits = [self.budget(request) for request in requests]
+        clock = _PromptClock()
+        with self.stats.timed("llm"):
+            generated = self.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                mm_encoder_outputs={"image": joined_features(frames)},
+                logits_processor=LogitsProcessorList([clock, recorder]),
+                max_new_tokens=max(limits),
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        self.stats.seconds["prefill"] += clock.seconds
+        self.stats.seconds["llm"] -= clock.seconds
+        new_tokens = generated[:, prompt_length:].tolist()
+        logprobs = recorder.stacked().tolist()
+        self._count(new_tokens, limits)
+        return [
+            finish_answer(ids, row_logprobs, self.stops, limit, tokenizer)
+            for ids, row_logprobs, limit in zip(new_tokens, logprobs, limits, strict=True)
+        ]
+
+    def _count(self, new_tokens: list[list[int]], limits: list[int]) -> None:
+        """Note what rows took: each a pass per token, the one that ends it included."""
+        self.stats.forwards += max(map(len, new_tokens))
+        self.stats.answers += len(new_tokens)
+        for ids, limit in zip(new_tokens, limits, strict=True):
+            end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
+            self.stats.tokens += min(end, limit)
+            self.stats.row_forwards += min(end, limit)
+
+
+def without_wrapper(model: Any) -> Any:
+    """The Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
+
+    Raises:
+        ValueError: the adapter adds virtual tokens, which only the wrapper's own forward pass knows.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    adapter = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise ValueError(
+            f"`model` has a {adapter.peft_type.value} adapter, whose virtual tokens the pipeline cannot place; use an "
+            "adapter inside the layers, such as LoRA."
+        )
+    return model.get_base_model()
+
+
+def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
+    """Frames that the vision tower encodes together.
+
+    Args:
+        model: an `ElysiumForConditionalGeneration`.
+        memory_mb: MiB that the widest activation may take; None for a default that suits the model's device.
+
+    Returns:
+        A number from 1 to 64.
+    """
+    if memory_mb is None:
+        memory_mb = _VISION_MB.get(model.device.type, _VISION_MB["cuda"])
+    vision = model.config.vision_config
+    widest = getattr(vision, "intermediate_size", None) or 4 * vision.hidden_size
+    one = (model.config.num_patches + 1) * widest * model.dtype.itemsize
+    return int(min(max(memory_mb * 2**20 // one, 1), _MOST_IMAGES))
+
+
+def resize(frames: list[VideoFrame], processor: Any, device: torch.device | None = None) -> None:
+    """Give frames their `pixels`, as the processor prepares them for the vision tower.
+
+    Args:
+        frames: of one video or of several.
+        processor: an `ElysiumProcessor`.
+        device: where to do it, with the same result; None: on the CPU by Pillow.
+    """
+    by_shape: dict[tuple[int, ...], list[VideoFrame]] = {}
+    for frame in frames:
+        by_shape.setdefault(frame.image.shape, []).append(frame)
+    for group in by_shape.values():
+        images: Any = [frame.image for frame in group]
+        if device is not None:
+            images = torch.from_numpy(np.stack(images)).to(device).movedim(-1, 1)
+        batch = processor.image_processor(images, return_tensors="pt")
+        for frame, pixels in zip(group, batch["pixel_values"], strict=True):
+            frame.pixels = pixels
+
+
+def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
+    """Features of frames, in order, in the form that `get_image_features` gives them."""
+    for tensor in [
+        tensor for frame in frames for tensor in (frame.features, frame.kept_indices) if tensor is not None
+    ]:
+        if tensor.is_cuda:  # it may come from a reader's stream, which must not reuse its memory meanwhile
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
+    kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
+    return FrameFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """A CUDA stream for this thread, whose work is done at the end; nothing on other devices."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
+
+
+class _GreedyLogprobs(LogitsProcessor):
+    """Notes the log-probability of the most likely token of each step: the one that greedy decoding takes.
+
+    Keeping `scores` of all steps instead would hold steps x rows x vocabulary floats.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores (B, V) pass unchanged."""
+        wide = scores.float()
+        self.steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
+        return scores
+
+    def stacked(self) -> torch.Tensor:
+        """Log-probabilities of shape (B, steps)."""
+        return torch.stack(self.steps, dim=1).cpu()
+
+
+class _PromptClock(LogitsProcessor):
+    """Tells how much of `generate` is the pass over the prompts: it is over when the first scores are there."""
+
+    def __init__(self) -> None:
+        self._started, self.seconds = time.perf_counter(), 0.0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores (B, V) pass unchanged."""
+        self.seconds = self.seconds or time.perf_counter() - self._started
+        return scores
+
+
+def finish_answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:
+    """Cut one row at its end (or at its own budget, so that a batch gives what single rows give) and decode it."""
+    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    kept = ids[: min(end, limit)]
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    return ClipAnswer(text=text, logprobs=logprobs[: len(kept)], token_of_digit=_token_of_digit(kept, text, tokenizer))
+
+
+def _token_of_digit(ids: list[int], text: str, tokenizer: Any) -> list[int]:
+    """Which token wrote each digit of the text; empty when that cannot be told.
+
+    Digits are counted instead of characters, because decoding may drop or merge the spaces between pieces.
+    """
+    own = set(ids).difference(tokenizer.all_special_ids)
+    digits = {token: count_digits(tokenizer.decode([token])) for token in own}  # an answer repeats few tokens
+    owners = [place for place, token in enumerate(ids) for _ in range(digits.get(token, 0))]
+    return owners if len(owners) == count_digits(text) else []
+
+
+def _stop_ids(generation_config: Any, tokenizer: Any) -> set[int]:
+    ids = generation_config.eos_token_id
+    listed = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    return {token for token in [*listed, tokenizer.eos_token_id] if token is not None}

@@ -1,0 +1,8 @@
+"""`python -m tracking_elysium.cli`: the command `elysium`."""
+
+import sys
+
+from . import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""What `elysium track` shows and writes: progress bar, table, JSON, CSV, overlay video, contact sheet."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..visualize import contact_sheet, draw_objects, write_video
+
+TABLE_ROWS = 24
+SHEET_FRAMES = 12
+FALLBACK_FPS = 25.0
+_CHUNK = 32
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds since construction."""
+        return time.perf_counter() - self._start
+
+
+def progress(frames: Iterable[dict[str, Any]], total: int | None, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Pass frames on while a bar on stderr counts them; no bar when quiet or when stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("tracking"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("tracking", total=total)
+        for frame in frames:
+            bar.advance(task)
+            yield frame
+
+
+@dataclass
+class Report:
+    """Files to write, checked before the work starts."""
+
+    video: Path | None
+    json: str | None
+    csv: Path | None
+    sheet: Path | None
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> Report:
+        """Take the output arguments, create their folders.
+
+        Raises:
+            ValueError: an ending that says another format, or a folder in the place of a file.
+        """
+        for name, value, endings in (
+            ("--output", args.output, (".mp4",)),
+            ("--contact-sheet", args.contact_sheet, (".png", ".jpg", ".jpeg")),
+        ):
+            if value is not None and Path(value).suffix.lower() not in endings:
+                raise ValueError(f"{name} {value!r} must end in {' or '.join(endings)}.")
+        paths = [path for path in (args.output, args.json, args.csv, args.contact_sheet) if path not in (None, "-")]
+        for path in map(Path, paths):
+            if path.is_dir():
+                raise ValueError(f"{str(path)!r} is a folder; pass the name of a file to write.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        optional = [None if value is None else Path(value) for value in (args.output, args.csv, args.contact_sheet)]
+        return cls(video=optional[0], json=args.json, csv=optional[1], sheet=optional[2])
+
+    def write(
+        self,
+        args: argparse.Namespace,
+        source: Any,
+        queries: list[Any],
+        results: list[dict[str, Any]],
+        seconds: float,
+        stats: dict[str, Any] | None = None,
+    ) -> None:
+        """Write every file that was asked for, then the table; `stats` of the run go to stderr and into the JSON."""
+        written = []
+        if stats is not None:
+            print_stats(stats)
+        if self.json is not None:
+            content = document(args.video, source, queries, results)
+            write_json(self.json, content if stats is None else {**content, "stats": stats})
+            written += [self.json] if self.json != "-" else []
+        if self.csv is not None:
+            write_csv(self.csv, results)
+            written.append(str(self.csv))
+        if self.video is not None:
+            write_overlay(self.video, source, results)
+            written.append(str(self.video))
+        if self.sheet is not None:
+            write_sheet(self.sheet, source, results, Path(args.video).name)
+            written.append(str(self.sheet))
+        if args.quiet or self.json == "-":
+            return
+        print_table(results)
+        rate = len(results) / max(seconds, 1e-9)
+        print(f"{len(results)} frames, {len(queries)} object(s), {seconds:.1f} s ({rate:.1f} frames/s)")
+        for path in written:
+            print(f"wrote {path}")
+
+
+def document(video: str, source: Any, queries: list[Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
+    size = (source.width, source.height) * 2
+    objects = []
+    for query in queries:
+        box = None if query.box is None else [round(v * s, 2) for v, s in zip(query.box, size, strict=True)]
+        asked = {"expression": query.expression} if box is None else {"box": box}
+        objects.append({"id": query.id, "label": query.label, "start_frame": query.start_frame, **asked})
+    head = {"video": video, "width": source.width, "height": source.height, "fps": source.fps}
+    return {**head, "objects": objects, "frames": [_rounded(result) for result in results]}
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    """Write a document as JSON; "-" prints it."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    if path == "-":
+        sys.stdout.write(text + "\n")
+    else:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
+    """Write one line per object and frame."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"])
+        for result in map(_rounded, results):
+            for item in result["objects"]:
+                row = [result["frame"], result["timestamp"], item["id"], item["label"], item["score"]]
+                writer.writerow(row + list(item["box"].values()))
+
+
+def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> None:
+    """Read the video a second time, from end to end, and write it with the boxes drawn in."""
+    by_frame = {result["frame"]: result for result in results}
+
+    def drawn() -> Iterator[np.ndarray]:
+        index = 0
+        for chunk in source.chunks(_CHUNK):
+            for frame in chunk:
+                objects = by_frame[index]["objects"] if index in by_frame else []
+                seconds = source.timestamp(index)
+                yield draw_objects(frame, objects, caption=f"{index}" if seconds is None else f"{seconds:.2f} s")
+                index += 1
+
+    write_video(path, drawn(), source.fps or FALLBACK_FPS)
+
+
+def write_sheet(path: Path, source: Any, results: list[dict[str, Any]], title: str) -> None:
+    """Write up to twelve evenly spaced frames of the result as one picture."""
+    if not results:
+        raise ValueError("no frame was tracked; there is nothing to put on a contact sheet.")
+    shown = [results[place] for place in _spread(len(results), SHEET_FRAMES)]
+    frames = source.read([result["frame"] for result in shown])
+    contact_sheet(frames, shown[: len(frames)], title=title).save(path)
+
+
+def print_stats(stats: dict[str, Any]) -> None:
+    """Print what a run cost to stderr, one line per number; stdout stays the result's."""
+    width = max(map(len, stats))
+    for name, value in stats.items():
+        print(f"{name:<{width}}  {'-' if value is None else value}", file=sys.stderr)
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Print boxes to stdout, evenly spaced frames when there are many."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, right in (("frame", 1), ("seconds", 1), ("id", 1), ("label", 0), ("score", 1), ("x1", 1), ("y1", 1)):
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for name in ("x2", "y2"):
+        table.add_column(name, justify="right", no_wrap=True)
+    objects = max((len(result["objects"]) for result in results), default=1)
+    places = _spread(len(results), max(TABLE_ROWS // max(objects, 1), 2))
+    for result in (results[place] for place in places):
+        seconds = "-" if result["timestamp"] is None else f"{result['timestamp']:.2f}"
+        for item in result["objects"] or [None]:
+            if item is None:
+                table.add_row(str(result["frame"]), seconds, "-", "no box")
+                continue
+            box = [f"{value:.1f}" for value in item["box"].values()]
+            table.add_row(
+                str(result["frame"]), seconds, str(item["id"]), item["label"][:40], f"{item['score']:.2f}", *box
+            )
+    console = Console()
+    console.width = max(console.width, 110)  # a pipe has no width; 80 would cut the labels
+    console.print(table, highlight=False, markup=False)
+    if len(places) < len(results):
+        print(f"({len(places)} of {len(results)} frames shown; --json or --csv writes them all)")
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` evenly spaced places of `count`, first and last included."""
+    if count <= most:
+        return list(range(count))
+    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+
+
+def _rounded(result: dict[str, Any]) -> dict[str, Any]:
+    objects = [
+        {**item, "score": round(item["score"], 4), "box": {k: round(v, 2) for k, v in item["box"].items()}}
+        for item in result["objects"]
+    ]
+    seconds = None if result["timestamp"] is None else round(result["timestamp"], 4)
+    return {"frame": result["frame"], "timestamp": seconds, "objects": objects}

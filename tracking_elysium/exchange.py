@@ -1,0 +1,105 @@
+"""What tracking and its answerers hand each other: frames, questions about clips, answers.
+
+`answering.ClipAnswerer` and `drafted_answering.DraftedAnswerer` take `ClipRequest`s and give `ClipAnswer`s.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass(eq=False)
+class VideoFrame:
+    """One decoded frame.
+
+    Attributes:
+        index: frame index in the video, from 0.
+        timestamp: seconds from the start, None when the source does not know.
+        image: uint8 RGB array of shape (H, W, 3).
+        pixels: (3, S, S) tensor if the frame was resized ahead of time, until the vision tower has seen it.
+        features: (K, D) tensor once the vision tower has seen the frame.
+        kept_indices: (K,) patches that the tokens came from, where the compressor keeps patches.
+    """
+
+    index: int
+    timestamp: float | None
+    image: np.ndarray
+    pixels: torch.Tensor | None = None
+    features: torch.Tensor | None = None
+    kept_indices: torch.Tensor | None = None
+
+
+@dataclass
+class FrameFeatures(ModelOutput):
+    """Visual tokens of F frames in the form in which the model takes them in place of pixels.
+
+    A `ModelOutput`, so that the library moves its tensors between devices as it does those of the model.
+
+    Attributes:
+        pooler_output: one (K, D) tensor per frame.
+        kept_indices: (F, K) patch indices of the kept tokens, None where a token is no single patch.
+    """
+
+    pooler_output: list[torch.Tensor] | None = None
+    kept_indices: torch.Tensor | None = None
+
+
+@dataclass(eq=False)
+class ClipRequest:
+    """One question about one clip.
+
+    Attributes:
+        messages: conversation with one image part per frame, as `processor.build_messages` gives it.
+        frames: the F frames, in the order of the image parts; requests about one clip share the objects.
+        expects_boxes: the answer is a box per frame, which bounds its length.
+        max_new_tokens: length bound; None plans it from the number of frames.
+        known_boxes: (row, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest first; row 0
+            is the first frame, earlier ones are negative. Hints for drafts: answers do not depend on them.
+    """
+
+    messages: list[dict[str, Any]]
+    frames: list[VideoFrame]
+    expects_boxes: bool = True
+    max_new_tokens: int | None = None
+    known_boxes: tuple[tuple[int, Any], ...] = ()
+
+
+@dataclass
+class ClipAnswer:
+    """What the model said.
+
+    Attributes:
+        text: the answer without special tokens.
+        logprobs: natural log-probability of each generated token.
+        token_of_digit: index of the token that wrote the n-th digit character of `text`.
+    """
+
+    text: str
+    logprobs: list[float] = field(default_factory=list)
+    token_of_digit: list[int] = field(default_factory=list)
+
+    def score(self, start: int, stop: int) -> float:
+        """Geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
+
+        Returns:
+            A number in [0, 1]; 1 where the span has digits but no probabilities are known, 0 where it has none.
+        """
+        first = count_digits(self.text[:start])
+        count = count_digits(self.text[start:stop])
+        if count == 0:
+            return 0.0
+        tokens = sorted(set(self.token_of_digit[first : first + count]))
+        if not tokens:
+            return 1.0
+        return min(math.exp(sum(self.logprobs[token] for token in tokens) / len(tokens)), 1.0)
+
+
+def count_digits(text: str) -> int:
+    """Decimal digits in a text."""
+    return sum(char.isdecimal() for char in text)

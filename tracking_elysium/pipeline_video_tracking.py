@@ -1,0 +1,320 @@
+"""The `video-tracking` pipeline: videos and objects in, boxes per frame out; also descriptions and answers.
+
+```python
+pipe = pipeline("video-tracking", model="elysium")
+frames = pipe("swans.mp4", expression="the black swan")               # referring tracking (RSOT)
+frames = pipe("swans.mp4", box=(34, 40, 120, 160))                    # tracking from a box in pixels (SOT)
+pipe("swans.mp4", box=(34, 40, 120, 160), task="describe")            # Video-REG
+pipe.ask("swans.mp4", "What is on the lake?")
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
+
+from .answering import ClipAnswerer
+from .drafted_answering import DraftedAnswerer
+from .exchange import ClipRequest, VideoFrame
+from .options import TrackingOptions
+from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
+from .scheduling import track_videos
+from .session import TrackingSession, build_request
+from .stats import Stats
+
+TASKS = ("track", "describe")
+# What a saved configuration says of the pipeline, for `trust_remote_code`.
+CUSTOM_PIPELINES = {
+    "video-tracking": {
+        "impl": "pipeline_video_tracking.VideoTrackingPipeline",
+        "pt": ["AutoModelForImageTextToText"],
+        "type": "multimodal",
+    }
+}
+
+
+class VideoTrackingPipeline(Pipeline):
+    """Tracks objects through videos with an Elysium model.
+
+    Args (of `pipeline("video-tracking", ...)`, besides the library's own): every option of `TrackingOptions` and
+    `batch_size`, as defaults for the calls.
+    """
+
+    _load_processor = True
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+    _stats: Stats | None = None
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the last call cost (so far, while a stream is read): counts and seconds, see `Stats.as_dict`."""
+        return (self._stats or Stats()).as_dict()
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Options of a session, given at construction or per call; None keeps the default where it is no value."""
+        given = {name: value for name, value in options.items() if value is not None or name == "stall_timeout"}
+        TrackingOptions(**given)  # a wrong name or value is an error here, not at the first clip
+        return given, {}, {}
+
+    def __call__(
+        self,
+        videos: Any,
+        *,
+        box: Any = None,
+        expression: Any = None,
+        start_frame: Any = 0,
+        labels: Any = None,
+        direction: str = "forward",
+        task: str = "track",
+        stream: bool = False,
+        batch_size: int | None = None,
+        num_frames: int = 8,
+        frame_interval: int = 1,
+        max_new_tokens: int = 64,
+        **options: Any,
+    ) -> Any:
+        """Track (or describe) objects in one video or in a batch of videos.
+
+        Args:
+            videos: a path, URL, bytes, list of PIL images or arrays, tensor (T, H, W, 3) or (T, 3, H, W), or an
+                iterator of frames; or a list of such videos.
+            box: (x1, y1, x2, y2) in pixels of the frame; a list of boxes for several objects.
+            expression: what the object is called; a list for several objects. Exactly one of both is given. For a list
+                of videos, one value serves all, or a list gives one entry (itself maybe a list) per video.
+            start_frame: frame, from 0, in which the box holds; a list gives one per object.
+            labels: names for the results, one per object.
+            direction: `"forward"`, `"backward"` or `"both"` from the start frame.
+            task: `"track"`, or `"describe"` (Video-REG) for a text per box.
+            stream: return an iterator that yields each frame as soon as the boxes of all objects in it are decided,
+                before its clip is.
+            batch_size: clip prompts that the model reads together (16 unless set at construction).
+            num_frames: frames shown for `task="describe"`, from the start frame on.
+            frame_interval: distance between them.
+            max_new_tokens: length of a description.
+            **options: the fields of `TrackingOptions`: `clip_len`, `overlap`, `single_pass_up_to`, `gap_policy`,
+                `rsot_continuation`, `prompt`, `decoding`, `constrained`, `compile`, `vision_memory_mb`,
+                `stall_timeout`. Anything else is a TypeError.
+
+        Returns:
+            Per video the list of tracked frames `{"frame", "timestamp", "objects": [{"id", "label", "score", "box":
+            {"xmin", "ymin", "xmax", "ymax"}}]}`, boxes in pixels, `timestamp` in seconds, `score` the geometric mean
+            of the digits' probabilities (1 for a given box, 0 where a gap policy put the box). With `stream=True` an
+            iterator over those dicts (with the video's position as `"video"` for a list of videos). With
+            `task="describe"` a list `{"id", "label", "frame", "box", "description"}`, one per box.
+
+        Raises:
+            ValueError: anything that cannot be tracked, before any model runs.
+        """
+        if task not in TASKS:
+            raise ValueError(f"`task`={task!r} is unknown; use one of {', '.join(map(repr, TASKS))}.")
+        if task == "describe" and expression is not None:
+            raise ValueError("`task`='describe' is asked with `box`, not with `expression`; pass the object's box.")
+        preprocess_params = {**self._preprocess_params, **self._sanitize_parameters(**options)[0]}
+        subjects = Subjects(box, expression, start_frame, labels)
+        inputs = {"videos": videos, "subjects": subjects, "direction": direction}
+        inputs["answerer"] = self._answerer(batch_size, preprocess_params)
+        if task == "describe":
+            inputs["shown"] = (num_frames, frame_interval, max_new_tokens)
+            return self._describe(inputs, preprocess_params.get("prompt"))
+        prepared = self.preprocess(inputs, **preprocess_params)
+        if stream:
+            return self._stream(prepared)
+        return self.postprocess(self.forward(prepared))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save all that tracking needs: model, processor, pipeline and their code, each file a real one.
+
+        Args:
+            save_directory: folder to write; code files in it that are links (as in a clone's own checkpoint) are
+                replaced.
+            **kwargs: passed on to the model's `save_pretrained`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.py"):
+            if path.is_symlink():  # writing through it would change the source
+                path.unlink()
+        carry_pipeline(folder)
+        config = self.model.config
+        before = getattr(config, "custom_pipelines", None)
+        config.custom_pipelines = CUSTOM_PIPELINES
+        try:
+            self.model.save_pretrained(folder, **kwargs)
+        finally:  # in a living configuration the entry would ask for remote code
+            del config.custom_pipelines
+            if before is not None:
+                config.custom_pipelines = before
+        self.processor.save_pretrained(folder)
+
+    # ----------------------------------------------------------------------------------------------------------
+    # tracking, in the three steps of the library's pipelines
+    # ----------------------------------------------------------------------------------------------------------
+    def preprocess(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Open the videos, check everything and plan one session per video; no model runs."""
+        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
+        answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
+        for video, source, queries in self._open(inputs):
+            session = TrackingSession(source, self.processor, queries, settings, True, answerer.prepare)
+            longest = [None] * session.longest_clip
+            answerer.check_fits(
+                [build_request(self.processor, query, query.box, longest, settings) for query in queries]
+            )
+            size = (source.width, source.height)
+            if batched and is_local_file(video):
+                session = None  # hundreds of open decoders would hold memory: opened again when its turn comes
+                source.close()
+            plans.append(_Plan(video, queries, settings, size, session))
+        return {"plans": plans, "answerer": answerer, "batched": batched}
+
+    def _forward(self, prepared: dict[str, Any]) -> dict[str, Any]:
+        frames: list[list[dict[str, Any]]] = [[] for _ in prepared["plans"]]
+        for position, frame in self._decided(prepared, partial=False):
+            frames[position].append(frame)
+        return {"frames": frames, "batched": prepared["batched"]}
+
+    def postprocess(self, outputs: dict[str, Any]) -> list[Any]:
+        """Put the frames in order; one video gives its frames, a batch a list of them."""
+        ordered = [sorted(frames, key=lambda item: item["frame"]) for frames in outputs["frames"]]
+        return ordered if outputs["batched"] else ordered[0]
+
+    def _stream(self, prepared: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for position, frame in self._decided(prepared, partial=True):
+            yield {"video": position, **frame} if prepared["batched"] else frame
+
+    def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(position of the video, frame) as the frames are decided; `partial`: before their clip is."""
+        plans, answerer = prepared["plans"], prepared["answerer"]
+        sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
+        # The device is set around the model only: between frames it is the consumer's.
+        size, placed = answerer.batch_size, self.device_placement
+        for position, result in track_videos(sessions, answerer, size, placed, partial):
+            yield position, result.to_dict(*plans[position].size)
+
+    # ----------------------------------------------------------------------------------------------------------
+    # descriptions and questions
+    # ----------------------------------------------------------------------------------------------------------
+    def ask(
+        self,
+        videos: Any,
+        question: str | list[str],
+        num_frames: int = 16,
+        max_new_tokens: int = 128,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Answer questions about a video, seen as evenly spaced frames (paper, section 4.2: 16).
+
+        Args:
+            videos: one video or a list of videos, see `__call__`.
+            question: a text; a list of texts is asked of every video.
+            num_frames: frames shown.
+            max_new_tokens: length of an answer.
+            prompt: a template with `{question}`.
+            batch_size: prompts that the model reads together.
+
+        Returns:
+            The answer; a list of answers for a list of questions; a list of either for a list of videos.
+
+        Raises:
+            ValueError: an empty question, one with an image placeholder, or more frames than the context holds.
+        """
+        questions = [question] if isinstance(question, str) else list(question)
+        if not questions:
+            raise ValueError("`question` is an empty list; pass at least one question.")
+        answerer = self._answerer(batch_size, self._preprocess_params)
+        batch, requests = is_batch(videos), []
+        for video in videos if batch else [videos]:
+            shown = self.processor.evenly_spaced_frames(self.processor.open_video(video), num_frames)
+            frames = [VideoFrame(*frame) for frame in shown]
+            for text in questions:
+                messages = self.processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
+                requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
+        answerer.check_fits(requests)
+        with self.device_placement():
+            texts = [answer.text.strip() for answer in answerer(requests)]
+        grouped = [texts[first : first + len(questions)] for first in range(0, len(texts), len(questions))]
+        answers = [group[0] for group in grouped] if isinstance(question, str) else grouped
+        return answers if batch else answers[0]
+
+    def _describe(self, inputs: dict[str, Any], prompt: str | None) -> Any:
+        num_frames, interval, max_new_tokens = inputs["shown"]
+        answerer, requests, results = inputs["answerer"], [], []
+        for _, source, queries in self._open(inputs):
+            shown: dict[int, list[VideoFrame]] = {}
+            results.append([])
+            for query in queries:
+                if query.start_frame not in shown:
+                    taken = self.processor.frames_from(source, query.start_frame, num_frames, interval)
+                    shown[query.start_frame] = [VideoFrame(*frame) for frame in taken]
+                frames = shown[query.start_frame]
+                messages = self.processor.build_messages("video_reg", len(frames), box=list(query.box), prompt=prompt)
+                requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
+                results[-1].append(_described(query, source))
+        answerer.check_fits(requests)
+        with self.device_placement():
+            answers = iter(answerer(requests))
+        for items in results:
+            for item in items:
+                item["description"] = next(answers).text.strip()
+        return results if is_batch(inputs["videos"]) else results[0]
+
+    # ----------------------------------------------------------------------------------------------------------
+    def _open(self, inputs: dict[str, Any]) -> Iterator[tuple[Any, Any, list[ObjectQuery]]]:
+        """Each video as given, opened, and its checked queries."""
+        batch = is_batch(inputs["videos"])
+        videos = list(inputs["videos"]) if batch else [inputs["videos"]]
+        subjects = per_video(videos, inputs["subjects"]) if batch else [inputs["subjects"]]
+        for video, subject in zip(videos, subjects, strict=True):
+            source = self.processor.open_video(video)
+            yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
+
+    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
+        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
+        rows = batch_size if batch_size is not None else self._batch_size
+        how = {} if rows is None else {"batch_size": rows}
+        how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
+        if settings.decoding == "drafted":
+            answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
+        else:
+            answerer = ClipAnswerer(self.model, self.processor, **how)
+        self._stats = answerer.stats
+        return answerer
+
+
+def carry_pipeline(folder: str | os.PathLike[str]) -> None:
+    """Copy the code of the pipeline into a checkpoint folder, whose configuration has to name `CUSTOM_PIPELINES`."""
+    custom_object_save(VideoTrackingPipeline, folder)
+
+
+@dataclass
+class _Plan:
+    """What will be tracked in one video; the session waits here, or is made when its turn comes."""
+
+    video: Any
+    queries: list[ObjectQuery]
+    settings: TrackingOptions
+    size: tuple[int, int]  # width, height
+    session: TrackingSession | None
+
+    def take_session(self, processor: Any, prepare: Any) -> TrackingSession:
+        """The session; given away, so that its frames and decoder can be freed once it is done."""
+        session, self.session = self.session, None
+        if session is None:
+            source = processor.open_video(self.video)
+            session = TrackingSession(source, processor, self.queries, self.settings, True, prepare)
+        return session
+
+
+def _described(query: ObjectQuery, source: Any) -> dict[str, Any]:
+    xmin, ymin, xmax, ymax = (v * s for v, s in zip(query.box, (source.width, source.height) * 2, strict=True))
+    box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
+    return {"id": query.id, "label": query.label, "frame": query.start_frame, "box": box}

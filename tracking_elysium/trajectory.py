@@ -1,0 +1,101 @@
+"""Boxes become trajectories: what is remembered of one object, what stands in a gap, and the results."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .queries import ObjectQuery
+
+
+def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np.ndarray | None:
+    """The box to report for a frame whose answer held none.
+
+    Args:
+        policy: `"hold"` repeats the last box; `"previous_velocity"` moves it on by the velocity of its centre between
+            the last two boxes, never past the frame's edge; `"none"` reports nothing.
+        seen: the latest (step, box (4,) in [0, 1]) pairs that the model gave, oldest first; at most two are used.
+        step: the step of the gap; a step is one frame in the direction of tracking.
+
+    Returns:
+        Box of shape (4,) in [0, 1], or None when the policy is `"none"` or nothing was seen yet.
+    """
+    if policy == "none" or not seen:
+        return None
+    last_step, last = seen[-1]
+    if policy == "hold" or len(seen) < 2:
+        return last.copy()
+    first_step, first = seen[-2]
+    centre, half = (last[:2] + last[2:]) / 2, (last[2:] - last[:2]) / 2
+    velocity = (centre - (first[:2] + first[2:]) / 2) / (last_step - first_step)
+    centre = np.clip(centre + velocity * (step - last_step), 0.0, 1.0)  # a centre in the frame leaves a box with area
+    return np.clip(np.concatenate([centre - half, centre + half]), 0.0, 1.0)
+
+
+@dataclass
+class Track:
+    """What a session remembers of one object: constant size, whatever the length of the video."""
+
+    query: ObjectQuery
+    seen: deque = field(default_factory=lambda: deque(maxlen=5))  # (step, box) the model gave, latest last
+    recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
+
+    def is_given(self, step: int) -> bool:
+        """Whether the box of `step` comes with the question."""
+        return step == 0 and self.query.box is not None
+
+    def start_box(self, step: int) -> np.ndarray | None:
+        """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
+        if self.is_given(step):
+            return np.asarray(self.query.box, dtype=np.float64)
+        return self.recent.get(step, self.seen[-1][1] if self.seen else None)
+
+    def known_boxes(self, first_step: int) -> tuple[tuple[int, np.ndarray], ...]:
+        """(row, box) known before a clip is asked about: of frames before it, and its start box as row 0."""
+        before = [(step - first_step, box) for step, box in self.seen if step < first_step]
+        start = self.start_box(first_step)
+        return (*before, (0, start)) if start is not None else tuple(before)
+
+    def decide(self, step: int, box: np.ndarray | None, policy: str) -> np.ndarray | None:
+        """Note what the model said of a frame and return the box to report."""
+        if box is not None:
+            self.seen.append((step, box))
+            self.recent[step] = box
+            return box
+        bridged = bridge_gap(policy, list(self.seen), step)
+        # "none" reports nothing, but the next clip still has to start from somewhere.
+        anchor = bridged if bridged is not None else bridge_gap("hold", list(self.seen), step)
+        if anchor is not None:
+            self.recent[step] = anchor
+        return bridged
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object in one frame; `box` is (4,) in [0, 1], `score` 0 where a gap policy put the box."""
+
+    id: int
+    label: str
+    score: float
+    box: np.ndarray
+
+
+@dataclass
+class FrameResult:
+    """All objects in one frame; objects without a box in it are left out."""
+
+    frame: int
+    timestamp: float | None
+    objects: list[ObjectResult]
+
+    def to_dict(self, width: int, height: int) -> dict[str, Any]:
+        """The frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
+        objects = []
+        for item in self.objects:
+            xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])
+            box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
+            objects.append({"id": item.id, "label": item.label, "score": item.score, "box": box})
+        return {"frame": self.frame, "timestamp": self.timestamp, "objects": objects}
