@@ -1,8 +1,6 @@
 """Teach a checkpoint your own video with LoRA, in a plain loop, and track with what was learned.
 
-    python examples/fine_tune.py [STEPS]
-
-For real training (stages, mixtures, resuming) see docs/train.md.
+python examples/fine_tune.py [STEPS]    # for real training see docs/train.md
 """
 
 import json

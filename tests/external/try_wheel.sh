@@ -27,12 +27,10 @@ from importlib.resources import files
 
 from transformers import pipeline
 
-try:
-    import tracking_elysium  # noqa: F401
-except ModuleNotFoundError:
-    import modeling_elysium  # noqa: F401
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
-assert files("processing_elysium").joinpath("py.typed").is_file(), "the wheel lacks py.typed"
+for package in ("processing_elysium", "modeling_elysium", "tracking_elysium"):
+    assert files(package).joinpath("py.typed").is_file(), f"the wheel lacks {package}/py.typed"
 assert json.load(open("tracks.json")), "no tracks"
 frames = pipeline("video-tracking", model="checkpoint")("sample.mp4", expression="the large white cross")
 assert len(frames) == 64, len(frames)
