@@ -16,7 +16,13 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
-from .outputs import ElysiumCausalLMOutputWithPast, ElysiumImageFeatures, ElysiumModelOutputWithPast
+from .outputs import (
+    CACHE_NAME,
+    ElysiumCausalLMOutputWithPast,
+    ElysiumImageFeatures,
+    ElysiumModelOutputWithPast,
+    one_cache,
+)
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
@@ -31,7 +37,8 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    cache_name = CACHE_NAME  # the language model's argument for the cache
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -196,6 +203,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         mm_encoder_outputs: dict[str, ElysiumImageFeatures] | None = None,
         mm_token_type_ids: torch.LongTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> ElysiumModelOutputWithPast:
         """Runs the model on token ids (or embeddings) with frames.
@@ -205,11 +213,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
             pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
             attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
             position_ids: final position ids of shape `(B, T)`, taken as they are.
-            past_key_values: cache of the tokens before these.
+            past_key_values: the same as `cache`, by its name before transformers 5.24.
             inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
             mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`; not changed.
             mm_token_type_ids: accepted because processors give it; the placeholders say the same.
             token_type_ids: accepted because tokenizers may give it; not used.
+            cache: cache of the tokens before these.
             **kwargs: passed on to the language model.
 
         Returns:
@@ -221,6 +230,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        cache = one_cache(cache, past_key_values)
         features = mm_encoder_outputs.get("image") if mm_encoder_outputs else None
         if pixel_values is not None:
             if features is not None:
@@ -228,12 +238,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
             features = self.get_image_features(pixel_values, return_dict=True)
         num_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
         # One token after a cache is a decoding step: it has no frames, and looking for them would cost a device sync.
-        is_prefill = num_tokens > 1 or past_key_values is None
+        is_prefill = num_tokens > 1 or cache is None
         if self.config.position_ids_mode == "original":
             if position_ids is None:
                 mask = self.get_placeholder_mask(input_ids, inputs_embeds)
-                position_ids = self._original_position_ids(mask, features, attention_mask, past_key_values)
-            if attention_mask is None and past_key_values is None:
+                position_ids = self._original_position_ids(mask, features, attention_mask, cache)
+            if attention_mask is None and cache is None:
                 # Without a mask the library takes a jump in the positions for the start of another packed sequence.
                 attention_mask = torch.ones_like(position_ids)
         inputs_embeds, image_tokens = self._merge(input_ids, inputs_embeds, features, is_prefill)
@@ -241,12 +251,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **{CACHE_NAME: cache},
             **kwargs,
         )
         return ElysiumModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=image_tokens,
@@ -257,10 +267,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
         placeholder_mask: torch.BoolTensor,
         features: ElysiumImageFeatures | None,
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
     ) -> torch.LongTensor:
         """Computes the positions of `position_ids_mode="original"` where the caller gives none."""
-        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+        if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
                 "being seen here: pass position_ids, taken from get_position_ids on the whole sequence."
@@ -338,7 +348,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             mask = self.model.get_placeholder_mask(input_ids, None)
         else:
             mask = self.model.get_placeholder_mask(None, inputs_tensor)
-        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
+        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get(CACHE_NAME)
         if attention_mask is not None and attention_mask.shape[1] != mask.shape[1]:
             raise ValueError(
                 f"attention_mask covers {attention_mask.shape[1]} tokens but {mask.shape[1]} are given: with "
@@ -354,6 +364,34 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         past_length = int(cache.get_seq_length()) if cache is not None else 0
         return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        is_first_iteration: bool = False,
+        inputs_embeds: torch.FloatTensor | None = None,  # named, because `generate` looks for the name
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Selects what a step of `generate` needs; an assistant model gets the frames with its first pass.
+
+        The library calls none of an assistant's passes the first, and would leave the frames out. What it hands on are
+        the visual tokens of the main model: where they do not fit, the assistant guesses from the words alone.
+        """
+        cache = kwargs.get(CACHE_NAME)
+        if not is_first_iteration and next_sequence_length != 1 and cache is not None and cache.get_seq_length() == 0:
+            is_first_iteration = True
+            features = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+            if features is not None and features.pooler_output[0].shape[-1] != self.config.text_config.hidden_size:
+                kwargs.pop("mm_encoder_outputs")
+                input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
+        return super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            is_first_iteration=is_first_iteration,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+
     @can_return_tuple
     def forward(
         self,
@@ -367,6 +405,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> ElysiumCausalLMOutputWithPast:
         """Runs the model and its head; arguments as [`ElysiumModel.forward`], and the following.
@@ -376,12 +415,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
             attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
             position_ids: final position ids of shape `(B, T)`, taken as they are.
-            past_key_values: cache of the tokens before these.
+            past_key_values: the same as `cache`, by its name before transformers 5.24.
             inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
             mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`.
             labels: token ids of shape `(B, T)` to predict, -100 where no loss is taken.
             use_cache: whether to return a cache.
             logits_to_keep: how many last positions (0: all), or which, get logits.
+            cache: cache of the tokens before these.
             **kwargs: passed on to the language model and the loss function.
 
         Returns:
@@ -393,6 +433,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
@@ -406,7 +447,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return ElysiumCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,

@@ -32,7 +32,8 @@ class ClipAnswerer:
     """Answers clip requests with the library's greedy `generate`.
 
     Args:
-        model: an `ElysiumForConditionalGeneration`.
+        model: an `ElysiumForConditionalGeneration`, or peft's wrapper around one; it is put into evaluation mode, so
+            that a model straight from a trainer answers without dropout.
         processor: an `ElysiumProcessor`.
         batch_size: prompts per `generate` call.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
@@ -58,7 +59,8 @@ class ClipAnswerer:
     ) -> None:
         check_count("batch_size", batch_size)
         check_count("vision_memory_mb", vision_memory_mb, optional=True)
-        self.model, self.processor = model, processor
+        self.model, self.processor = without_wrapper(model).eval(), processor
+        model = self.model
         self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
         self.constrained = constrained
         self.stats = stats if stats is not None else Stats()
@@ -219,6 +221,23 @@ class ClipAnswerer:
             end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
             self.stats.tokens += min(end, limit)
             self.stats.row_forwards += min(end, limit)
+
+
+def without_wrapper(model: Any) -> Any:
+    """The Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
+
+    Raises:
+        ValueError: the adapter adds virtual tokens, which only the wrapper's own forward pass knows.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    adapter = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise ValueError(
+            f"`model` has a {adapter.peft_type.value} adapter, whose virtual tokens the pipeline cannot place; use an "
+            "adapter inside the layers, such as LoRA."
+        )
+    return model.get_base_model()
 
 
 def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
