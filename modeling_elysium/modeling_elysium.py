@@ -25,7 +25,7 @@ from .outputs import (
     one_cache,
 )
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
-from .reference import NUM_CHANNELS, patches_in_box, similarity_channels
+from .reference import NUM_CHANNELS, patches_in_box, reference_channels
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
 
@@ -130,6 +130,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
         patches: torch.FloatTensor,
         reference_patches: torch.FloatTensor | None = None,
         reference_boxes: torch.FloatTensor | None = None,
+        is_reference: torch.BoolTensor | None = None,
     ) -> ElysiumImageFeatures:
         """Selects patches and projects them to the language model's width.
 
@@ -138,6 +139,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             reference_patches: for every frame the patch tokens `(F, N, C)` of the frame in which its object's box is
                 known. Read where the configuration has `reference_similarity`; None is no reference.
             reference_boxes: those boxes `(F, 4)` in [0, 1]; NaN where there is none.
+            is_reference: True for frames that are their own reference, `(F,)`.
 
         Returns:
             `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
@@ -147,7 +149,7 @@ class ElysiumModel(ElysiumPreTrainedModel):
             channels = patches.new_zeros((*patches.shape[:2], NUM_CHANNELS), dtype=torch.float32)
             if reference_patches is not None:
                 inside = patches_in_box(reference_boxes.to(patches.device), self.config.patch_grid)
-                channels = similarity_channels(patches, reference_patches, inside)
+                channels = reference_channels(patches, reference_patches, inside, is_reference.to(patches.device))
             tokens, kept_indices = self.selector(patches, channels)
             if kept_indices is not None:
                 channels = channels.gather(1, kept_indices.unsqueeze(-1).expand(-1, -1, NUM_CHANNELS))
@@ -188,8 +190,11 @@ class ElysiumModel(ElysiumPreTrainedModel):
             raise ValueError("pass reference_frames and reference_boxes together, or neither")
         encoded = self.encode_patches(pixel_values, **kwargs)
         patches = self.patches(encoded.last_hidden_state)
-        reference = None if reference_frames is None else patches[reference_frames]
-        compressed = self.compress(patches, reference, reference_boxes)
+        reference = is_reference = None
+        if reference_frames is not None:
+            reference = patches[reference_frames]
+            is_reference = reference_frames == torch.arange(len(patches), device=reference_frames.device)
+        compressed = self.compress(patches, reference, reference_boxes, is_reference)
         return ElysiumImageFeatures(**{**encoded, **compressed})
 
     def get_placeholder_mask(

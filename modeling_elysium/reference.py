@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-# How alike to the object's most similar patch, to its three most similar, and by how much more than to its surroundings.
-NUM_CHANNELS = 3
+# How alike to the object's most similar patch, to its three most similar, by how much more than to its surroundings;
+# and, in the reference itself, whether the patch shows the object (1) or its surroundings (-1).
+NUM_CHANNELS = 4
 _NEAREST = 3
 # Cosines of patches differ by a few tenths; the other inputs of the projector are of unit size.
 _SCALE = 3.0
@@ -43,8 +44,11 @@ def patches_in_box(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTens
     return inside & known[:, None]
 
 
-def similarity_channels(
-    patches: torch.Tensor, reference: torch.Tensor, inside: torch.BoolTensor
+def reference_channels(
+    patches: torch.Tensor,
+    reference: torch.Tensor,
+    inside: torch.BoolTensor,
+    is_reference: torch.BoolTensor,
 ) -> torch.Tensor:
     """Compare patches with those of a reference frame.
 
@@ -52,16 +56,21 @@ def similarity_channels(
         patches: (F, N, C).
         reference: (F, N, C), for each frame the patches of its reference frame.
         inside: (F, N), True at patches of the reference frame that show the object; all False where there is none.
+        is_reference: (F,), True for frames that are their own reference. Their similarities, which would be greater than
+            those of all others, are left at 0.
 
     Returns:
-        float32 (F, N, 3), 0 for frames without a reference.
+        float32 (F, N, 4), 0 for frames without a reference.
     """
     known = inside.any(dim=-1)[:, None, None]
+    own = is_reference[:, None, None]
     cosine = functional.normalize(patches.float(), dim=-1) @ functional.normalize(reference.float(), dim=-1).mT
     object_like = _mean_of_largest(cosine.masked_fill(~inside[:, None], -1.0))  # (F, N, 2)
     around_like = _mean_of_largest(cosine.masked_fill(inside[:, None], -1.0))
-    channels = torch.cat([object_like, object_like[..., 1:] - around_like[..., 1:]], dim=-1)
-    return torch.where(known, _SCALE * channels, 0.0)
+    alike = torch.cat([object_like, object_like[..., 1:] - around_like[..., 1:]], dim=-1)
+    shows = 2.0 * inside.unsqueeze(-1) - 1.0
+    channels = torch.cat([torch.where(own, 0.0, _SCALE * alike), torch.where(own, shows, 0.0)], dim=-1)
+    return torch.where(known, channels, 0.0)
 
 
 def _mean_of_largest(cosine: torch.Tensor) -> torch.Tensor:
@@ -70,4 +79,4 @@ def _mean_of_largest(cosine: torch.Tensor) -> torch.Tensor:
     return torch.stack([largest[..., 0], largest.mean(dim=-1)], dim=-1)
 
 
-__all__ = ["NUM_CHANNELS", "patches_in_box", "similarity_channels"]
+__all__ = ["NUM_CHANNELS", "patches_in_box", "reference_channels"]

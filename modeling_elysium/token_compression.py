@@ -113,7 +113,7 @@ class TSelector(nn.Module):
         With a reference, patches that are more like the object than like its surroundings are kept first.
         """
         if self.by_reference:
-            init.copy_(self.reference_weight, torch.tensor([0.0, 0.0, INITIAL_REFERENCE_WEIGHT]))
+            init.copy_(self.reference_weight, torch.tensor([0.0, 0.0, INITIAL_REFERENCE_WEIGHT, INITIAL_REFERENCE_WEIGHT]))
         if self.positional:
             init.zeros_(self.trans_weight)
             bias = torch.zeros_like(self.trans_bias)
@@ -125,7 +125,7 @@ class TSelector(nn.Module):
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
-            channels: similarity to the known object, `(F, N, 3)`, where the configuration asks for it.
+            channels: similarity to the known object, `(F, N, 4)`, where the configuration asks for it.
 
         Returns:
             float32 scores of shape `(F, N)`.

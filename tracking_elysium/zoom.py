@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .exchange import VideoFrame
+
 # Context of the frame in which the box is known, and of the frames searched, in units of the square root of its area.
 TEMPLATE_FACTOR = 2.0
 SEARCH_FACTOR = 4.0
@@ -20,6 +22,8 @@ SEARCH_FACTOR = 4.0
 LONGEST_SIDE_FACTOR = 1.3
 # Windows below this many pixels would show the resampling of a few pixels and nothing else.
 SMALLEST_SIDE_PX = 12
+# A window grows by this much per frame without a box, and never beyond this multiple of its usual width.
+WIDEN_WHEN_LOST, WIDEST = 1.2, 2.0
 # What stands outside the frame: ImageNet's mean color.
 OUTSIDE = (124, 116, 104)
 
@@ -88,4 +92,50 @@ def window_around(box: np.ndarray, width: int, height: int, factor: float) -> Wi
     return Window(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side)
 
 
-__all__ = ["OUTSIDE", "SEARCH_FACTOR", "TEMPLATE_FACTOR", "Window", "window_around"]
+class ZoomState:
+    """What following one object in search windows remembers: its first look, and how wide to search.
+
+    Args:
+        factor: of the search window, see `TrackingOptions.zoom_factor`.
+    """
+
+    def __init__(self, factor: float) -> None:
+        self.base = self.factor = factor
+        self.template: VideoFrame | None = None
+
+    def begin(self, frame: VideoFrame, box: np.ndarray) -> None:
+        """Take the frame in which the box (4,) in [0, 1] is known; every later question shows it first."""
+        height, width = frame.image.shape[:2]
+        window = window_around(box, width, height, TEMPLATE_FACTOR)
+        known = np.clip(window.from_frame(box, width, height), 0.0, 1.0)
+        self.template = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference_box=known)
+        self.template.reference = self.template
+
+    def look(self, frame: VideoFrame, box: np.ndarray) -> tuple[VideoFrame, Window]:
+        """Cut the search window for an object whose last box was `box` out of a frame."""
+        height, width = frame.image.shape[:2]
+        window = window_around(box, width, height, self.factor)
+        cut = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference=self.template)
+        cut.reference_box = self.template.reference_box
+        return cut, window
+
+    def note(self, last: np.ndarray, found: np.ndarray | None, size: tuple[int, int]) -> None:
+        """Set the next window's width.
+
+        Args:
+            last: the box before, (4,) in [0, 1].
+            found: the box now, None where there was none.
+            size: width and height of the frame in pixels.
+        """
+        if found is None:
+            self.factor = min(self.factor * WIDEN_WHEN_LOST, self.base * WIDEST)
+            return
+        scale = np.array(size * 2)
+        before, now = last * scale, found * scale
+        moved = np.abs((now[:2] + now[2:]) - (before[:2] + before[2:])).max() / 2
+        own_size = math.sqrt(max(np.prod(now[2:] - now[:2]), 1.0))
+        # As far again as it moved, and half its size, should stay inside.
+        self.factor = float(np.clip(2 * moved / own_size + 2, self.base, self.base * WIDEST))
+
+
+__all__ = ["OUTSIDE", "SEARCH_FACTOR", "TEMPLATE_FACTOR", "Window", "ZoomState", "window_around"]

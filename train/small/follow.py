@@ -50,9 +50,7 @@ def greedy_boxes(
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
     numbers = number_token_ids(processor)
     comma = processor.tokenizer.encode(",", add_special_tokens=False)[0]
-    out = model.model(
-        input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": features}, use_cache=True
-    )
+    out = model.model(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": features}, use_cache=True)
     cells, presence = [], None
     for coordinate in range(4):
         probabilities = model.lm_head(out.last_hidden_state[:, -1]).float().softmax(-1)

@@ -1,6 +1,6 @@
 """One-pass evaluation of a checkpoint under training: all sequences of a split side by side, frame by frame.
 
-    python -m train.small.ope runs/small/model --data ../shared/realdata --split val
+python -m train.small.ope runs/small/model --data ../shared/realdata --split val
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tracking_elysium.zoom import SEARCH_FACTOR, TEMPLATE_FACTOR, window_around
 from .follow import greedy_boxes
 from .material import Material
 from .pool import encode_crops
+from .run import window_features
 
 __all__ = ["follow_all"]
 
@@ -94,9 +95,8 @@ def _advance(model, processor, tower, material, items, bf16, factor, present_abo
         patches = encode_crops(tower, crops)
         both = torch.stack([torch.stack([item["template"] for item in items]), patches], 1)
         known = np.stack([item["known"] for item in items])
-        reference = both[:, :1].expand_as(both).flatten(0, 1)
-        boxes = torch.tensor(known, dtype=torch.float32)[:, None].expand(-1, 2, -1).flatten(0, 1)
-        features = model.model.compress(both.flatten(0, 1), reference, boxes)
+        boxes = torch.tensor(known, dtype=torch.float32)[:, None]
+        features = window_features(model, both, boxes)
         found, presence = greedy_boxes(model, processor, features, known)
     for item, window, size, box, sure in zip(items, windows, sizes, found.numpy(), presence.tolist(), strict=True):
         usable = sure > present_above and (box[2:] > box[:2]).all()

@@ -1,6 +1,6 @@
 """Train the decoder of the small model on pooled features; the same command goes on where the last one stopped.
 
-    python -m train.small.run train/recipes/small.yaml --output runs/small
+python -m train.small.run train/recipes/small.yaml --output runs/small
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class SmallRecipe:
     weight_decay: float = 0.02
     scale: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, float] = field(default_factory=lambda: {"sot": 1.0})
-    short_share: float = 0.3
+    short_share: float = 1.0
     open_only: bool = False
     seed: int = 0
     minutes_between_saves: float = 5.0
@@ -90,7 +90,9 @@ def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> M
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = next((part for part in ("selector", "multi_modal_projector", "patch_positions") if part in name), "text")
+        part = next(
+            (part for part in ("selector", "multi_modal_projector", "patch_positions") if part in name), "text"
+        )
         by = muon if is_hidden_matrix(name, parameter) else adamw
         by.setdefault(part, []).append(parameter)
 
@@ -116,13 +118,20 @@ def window_features(model: Any, features: torch.Tensor, boxes: torch.Tensor) -> 
     windows = features.shape[1]
     reference = features[:, :1].expand_as(features).flatten(0, 1)
     known = boxes[:, :1].expand(-1, windows, -1).flatten(0, 1)
-    return model.model.compress(features.flatten(0, 1), reference, known)
+    own = torch.zeros(len(features), windows, dtype=torch.bool)
+    own[:, 0] = True
+    return model.model.compress(features.flatten(0, 1), reference, known, own.flatten())
 
 
 def _step_batch(pool: Pool, recipe: SmallRecipe, step: int, processor: ElysiumProcessor, numbers: torch.Tensor) -> Any:
     rng = np.random.default_rng([recipe.seed, step])
     batch = pool.batch(rng.choice(len(pool), recipe.batch_size))
-    windows = 2 if rng.random() < recipe.short_share else batch["features"].shape[1]
+    windows = batch["features"].shape[1]
+    if rng.random() < recipe.short_share:  # the first window and one of the others
+        windows, other = 2, torch.from_numpy(rng.integers(1, windows, recipe.batch_size))
+        for name in ("features", "boxes"):
+            value = batch[name]
+            batch[name] = torch.stack([value[:, 0], value[torch.arange(len(value)), other]], 1)
     names = sorted(recipe.tasks)
     weights = np.array([recipe.tasks[name] for name in names])
     tasks = [Task(str(rng.choice(names, p=weights / weights.sum()))) for _ in range(recipe.batch_size)]
