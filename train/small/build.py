@@ -13,7 +13,7 @@ from transformers import Dinov2Config, LlamaConfig, set_seed
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
-from ..build import EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, _SYSTEM, build_tokenizer
+from ..miniature.build import EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, _SYSTEM, build_tokenizer
 
 __all__ = ["build_small"]
 
@@ -92,7 +92,7 @@ def _take_tower(model: ElysiumForConditionalGeneration, folder: str | Path) -> N
 
 @torch.no_grad()
 def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
-    """Numbers and places start as sines and cosines, every second head as a look-up (see `train.build`)."""
+    """Numbers and places start as sines and cosines, every second head as a look-up (see `train.miniature.build`)."""
     embeddings = model.get_input_embeddings().weight
     width = embeddings.shape[1]
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())

@@ -22,7 +22,7 @@ from processing_elysium import ElysiumProcessor
 from processing_elysium.prompts import Task
 
 from ..config import load_yaml
-from ..cpu import prepare_cpu
+from ..miniature.cpu import prepare_cpu
 from ..optimizer import MuonAdamW, is_hidden_matrix
 from .build import build_small
 from .follow import greedy_boxes
