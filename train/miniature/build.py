@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-
 from collections.abc import Sequence
 
 import torch

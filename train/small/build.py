@@ -13,7 +13,7 @@ from transformers import Dinov2Config, LlamaConfig, set_seed
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
-from ..miniature.build import EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, _SYSTEM, build_tokenizer
+from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
 
 __all__ = ["build_small"]
 

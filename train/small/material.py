@@ -22,8 +22,8 @@ __all__ = ["Material", "Shot", "is_open"]
 # Rows whose text allows use beyond research: the weights of a default checkpoint may be trained on them.
 _OPEN_WORDS = ("cc by 4.0", "mit", "apache", "public domain", "free to download, use and edit", "bsd")
 _CLOSED_WORDS = ("nc", "research", "gpl", "gnu", "none stated")
-# Sources with many clips of one kind would otherwise be most of what is drawn (77 of 190 sequences show a flying object
-# on sky, 39 a small object on concrete).
+# Sources with many clips of one kind would otherwise be most of what is drawn: 77 of 190 sequences show a flying
+# object on sky, 39 a small object on concrete.
 _SEQUENCE_WEIGHTS = {"drone": 0.25, "foda": 0.25, "trk_serkan": 0.6}
 
 

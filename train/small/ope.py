@@ -64,13 +64,18 @@ def follow_all(
         window = window_around(box, image.shape[1], image.shape[0], TEMPLATE_FACTOR)
         patches = encode_crops(tower, [window.crop(image)])[0]
         state[number] = {
-            "row": row, "at": first, "template": patches, "known": window.from_frame(box, *image.shape[1::-1]).clip(0, 1),
-            "boxes": [box], "presence": [1.0], "factor": factor,
-        }  # fmt: skip
+            "row": row,
+            "at": first,
+            "template": patches,
+            "known": window.from_frame(box, *image.shape[1::-1]).clip(0, 1),
+            "boxes": [box],
+            "presence": [1.0],
+            "factor": factor,
+        }
     while live := [n for n in rows if state[n]["at"] + 1 < state[n]["row"]["n_frames"]]:
         for start in range(0, len(live), 32):
-            _advance(model, processor, tower, material, [state[n] for n in live[start : start + 32]], bf16, factor,
-                     present_above)  # fmt: skip
+            items = [state[n] for n in live[start : start + 32]]
+            _advance(model, processor, tower, material, items, bf16, factor, present_above)
     results = {}
     for number in rows:
         item = state[number]

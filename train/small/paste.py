@@ -1,4 +1,4 @@
-"""Examples with exact truth: a cut-out on photographs, moved and changed from window to window (crop, transform, paste).
+"""Examples with exact truth: a cut-out on photographs, moved and changed from window to window.
 
 The idea is that of "Crop-Transform-Paste" (arXiv 2106.10900): any cut-out on any background gives a pair whose box is
 known to the pixel. Beside it stand look-alikes: the same cut-out in other colors, or another of its kind.
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from tracking_elysium.zoom import SEARCH_FACTOR, TEMPLATE_FACTOR
+from tracking_elysium.zoom import LONGEST_SIDE_FACTOR, SEARCH_FACTOR, TEMPLATE_FACTOR
 
 from .material import Material
+from .restyle import restyled
 
 __all__ = ["Sprites", "draw_pasted"]
 
@@ -123,11 +124,13 @@ def draw_pasted(
             for _ in range(int(rng.integers(0, 4))):
                 _put_other(picture, sprites, number, size, rng)
         now = _changed(sprite, size, turn, math.exp(rng.normal(0, 0.08)), flip)
+        if max(now.size) > SIDE / LONGEST_SIDE_FACTOR:  # the window of a long object is wider
+            now.thumbnail([round(SIDE / LONGEST_SIDE_FACTOR)] * 2, Image.BILINEAR)
         box = _put(picture, now, tuple(center))
         if window > 0 and rng.random() < 0.15:  # something passes in front
             other = _changed(sprites.picture(sprites.draw(rng)), size * rng.uniform(0.4, 0.8), 0, 1.0, False)
             _put(picture, other, tuple(center + rng.uniform(-0.6, 0.6, 2) * size))
-        crops.append(np.asarray(picture))
+        crops.append(restyled(np.asarray(picture), rng, 0.2))
         boxes.append(box)
     return crops, np.stack(boxes), row["name"], bool(row["open"])
 

@@ -1,8 +1,7 @@
 """Features of training windows on disk: the frozen tower runs once per window, the decoder many times.
 
-A pool is a folder of shards, each written whole under another name and then renamed, so a producer can be stopped at any
-time and a trainer can read while it grows. Patch tokens are stored in 8 bits with one scale per token (layer-normalized
-features lose less than 1 % of their length), 98 KB a window.
+A pool is a folder of shards, each of which counts once its description is there: a producer can be stopped at any
+time, and a trainer can read while it grows. Patch tokens are stored in 8 bits, one scale per token, 98 KB a window.
 
     python -m train.small.pool DATA TOWER OUT --split train --examples 60000
 """
@@ -22,6 +21,7 @@ from PIL import Image
 from transformers import Dinov2Model
 
 from .material import Material
+from .paste import Sprites
 from .views import draw_example
 
 __all__ = ["Pool", "encode_crops", "load_tower"]
@@ -116,13 +116,16 @@ class Pool:
         return {"features": features, "boxes": torch.from_numpy(np.stack(boxes)), "label": labels}
 
 
-def _write_shard(out: Path, number: int, material: Material, tower: Dinov2Model, seed: int) -> float:
+def _write_shard(
+    out: Path, number: int, material: Material, tower: Dinov2Model, seed: int, sprites: Sprites | None
+) -> float:
     start = time.perf_counter()
     examples, tokens, scales = [], [], []
     for first in range(0, SHARD_EXAMPLES, BATCH_EXAMPLES):
         # A shard is a function of (seed, number): a producer that starts again writes what it would have written.
         chunk = [
-            draw_example(material, np.random.default_rng([seed, number, first + i])) for i in range(BATCH_EXAMPLES)
+            draw_example(material, np.random.default_rng([seed, number, first + i]), sprites)
+            for i in range(BATCH_EXAMPLES)
         ]
         features = encode_crops(tower, [crop for example in chunk for crop in example.crops])
         q, s = quantized(features.view(len(chunk), -1, *features.shape[1:]))
@@ -150,6 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder of shards; what is there is kept")
     parser.add_argument("--split", default="train")
     parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
@@ -157,11 +161,12 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     material = Material(options.data, options.split)
     tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
+    sprites = Sprites(options.sprites) if options.sprites else None
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(-(-options.examples // SHARD_EXAMPLES)):
         if (options.out / f"{number:05d}.json").exists():
             continue
-        seconds = _write_shard(options.out, number, material, tower, options.seed)
+        seconds = _write_shard(options.out, number, material, tower, options.seed, sprites)
         print(f"shard {number}: {SHARD_EXAMPLES / seconds:.1f} examples/s", flush=True)
 
 

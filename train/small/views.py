@@ -7,24 +7,26 @@ by; colors, sharpness and compression change between the windows, so that pixels
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter
 
 from tracking_elysium.zoom import SEARCH_FACTOR, TEMPLATE_FACTOR, Window, window_around
 
-from .material import Material, Shot
+from .material import Material, Shot, is_open
+from .paste import Sprites, draw_pasted
+from .restyle import restyled
 
 __all__ = ["Example", "draw_example"]
 
 NUM_SEARCHED = 2
 SMALLEST_OBJECT_PX = 5
+PASTED = 10**9  # in place of a row's number
 # Share of examples from video, and of searched windows that do not show the object.
 VIDEO_SHARE, ABSENT_SHARE = 0.6, 0.07
+# Share of examples that are cut-outs on other backgrounds, where there are cut-outs.
+PASTED_SHARE = 0.3
 # A large object in a still picture leaves nothing to search.
 LARGEST_SHARE = 0.5
 
@@ -36,7 +38,7 @@ class Example:
     Attributes:
         crops: 1 + NUM_SEARCHED uint8 arrays of shape (side, side, 3).
         boxes: (1 + NUM_SEARCHED, 4) in [0, 1] of each window, NaN where the object is absent.
-        row: number of the row in the material's videos, or `~number` in its images.
+        row: number of the row in the material's videos, `~number` in its images, or `PASTED`.
         label: class name of the object.
         open: whether the row's licence allows more than research.
     """
@@ -46,7 +48,6 @@ class Example:
     row: int
     label: str
     open: bool
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def _size_px(shot: Shot) -> tuple[float, float]:
@@ -69,27 +70,6 @@ def _shifted(box: np.ndarray, shot: Shot, rng: np.random.Generator, spread: floa
     return moved / [width, height, width, height]
 
 
-def _restyled(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Other light, color, sharpness and compression."""
-    picture = Image.fromarray(image)
-    for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        if rng.random() < 0.7:
-            picture = kind(picture).enhance(math.exp(rng.normal(0, strength)))
-    draw = rng.random()
-    if draw < 0.12:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6)))
-    elif draw < 0.25:  # a smaller picture of the same
-        small = max(int(picture.width * rng.uniform(0.35, 0.8)), 8)
-        picture = picture.resize((small, small), Image.BILINEAR).resize(picture.size, Image.BILINEAR)
-    elif draw < 0.35:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(12, 60)))
-        picture = Image.open(buffer).convert("RGB")
-    elif draw < 0.42:
-        picture = picture.convert("L").convert("RGB")
-    return np.asarray(picture)
-
-
 def _searched(
     shot: Shot, around: np.ndarray, rng: np.random.Generator, spread: float, flip: bool, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +80,7 @@ def _searched(
 
 
 def _finish(shot: Shot, window: Window, rng: np.random.Generator, flip: bool, strength: float) -> tuple:
-    crop = _restyled(window.crop(shot.image), rng, strength)
+    crop = restyled(window.crop(shot.image), rng, strength)
     box = np.full(4, np.nan) if shot.box is None else window.from_frame(shot.box, *shot.size)
     if flip:
         crop, box = crop[:, ::-1], box[[2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
@@ -144,8 +124,11 @@ def _image_shots(material: Material, rng: np.random.Generator) -> tuple[int, str
     return number, item["name"], [shot] * 3
 
 
-def draw_example(material: Material, rng: np.random.Generator) -> Example:
+def draw_example(material: Material, rng: np.random.Generator, sprites: Sprites | None = None) -> Example:
     """Draw one example; a deterministic function of the generator's state."""
+    if sprites is not None and rng.random() < PASTED_SHARE:
+        crops, boxes, label, is_free = draw_pasted(material, sprites, rng, 1 + NUM_SEARCHED)
+        return Example(crops, np.stack([_visible(box) for box in boxes]), PASTED, label, is_free)
     while True:
         from_video = rng.random() < VIDEO_SHARE
         if from_video:
@@ -176,15 +159,7 @@ def draw_example(material: Material, rng: np.random.Generator) -> Example:
                 spread = 0.12 if from_video and shot is shots[2] else 0.3
                 crop, box = _searched(shot, believed, rng, spread, mirrored, strength)
             crops.append(crop), boxes.append(box)
-        return Example(
-            crops, np.stack(boxes), number if from_video else ~number, label, _row_is_open(row), {"flip": flip}
-        )
-
-
-def _row_is_open(row: dict[str, Any]) -> bool:
-    from .material import is_open
-
-    return is_open(row["licence"])
+        return Example(crops, np.stack(boxes), number if from_video else ~number, label, is_open(row["licence"]))
 
 
 def _without_object(
