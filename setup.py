@@ -36,6 +36,7 @@ QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7"]
 SPACE = ["gradio>=5.0"]
+SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -68,11 +69,12 @@ setup(
         "data": DATA,
         "eval": EVAL,
         "space": SPACE,
+        "small": SMALL,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
         "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + CONVERT + LORA + QUANTIZE + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig
+from .image_features import NUM_CHANNELS, ImageFeatures
 from .outputs import (
     CACHE_NAME,
     ElysiumCausalLMOutputWithPast,
@@ -25,7 +25,6 @@ from .outputs import (
     one_cache,
 )
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
-from .reference import NUM_CHANNELS, patches_in_box, reference_channels
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
 
@@ -54,7 +53,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
             module.init_own_weights()
 
 
-class ElysiumModel(ElysiumPreTrainedModel):
+class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
     """Vision tower, token compressor, projector and language model, without a language modelling head.
 
     Args:
@@ -89,113 +88,6 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the token embedding of the language model."""
         self.language_model.set_input_embeddings(value)
-
-    def encode_patches(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
-        """Runs the vision tower, which does not depend on any question.
-
-        Args:
-            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
-            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
-
-        Returns:
-            `last_hidden_state` `(F, prefix + N, C)`; `patches` reads the patch tokens out of it.
-
-        Raises:
-            ValueError: if the frames have another shape than the tower was built for.
-        """
-        size = self.config.vision_config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[-2:]) != (height, width):
-            raise ValueError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}; expected (frames, channels, {height}, {width}). "
-                "Let the processor prepare the frames, and put the frames of a whole batch on one axis."
-            )
-        output = self.vision_tower(pixel_values, return_dict=True, **kwargs)
-        return ElysiumImageFeatures(
-            last_hidden_state=output.last_hidden_state,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-
-    def patches(self, last_hidden_state: torch.FloatTensor) -> torch.FloatTensor:
-        """Reads the patch tokens `(F, N, C)` that the compressor takes out of what the tower gave."""
-        # Patch tokens come last; before them stand the class token and registers of towers that have them.
-        patches = last_hidden_state[:, -self.config.num_patches :]
-        if self.config.vision_feature_norm:
-            patches = functional.layer_norm(patches.float(), patches.shape[-1:]).to(patches.dtype)
-        return patches
-
-    def compress(
-        self,
-        patches: torch.FloatTensor,
-        reference_patches: torch.FloatTensor | None = None,
-        reference_boxes: torch.FloatTensor | None = None,
-        is_reference: torch.BoolTensor | None = None,
-    ) -> ElysiumImageFeatures:
-        """Selects patches and projects them to the language model's width.
-
-        Args:
-            patches: patch tokens of shape `(F, N, C)`, see `patches`.
-            reference_patches: for every frame the patch tokens `(F, N, C)` of the frame in which its object's box is
-                known. Read where the configuration has `reference_similarity`; None is no reference.
-            reference_boxes: those boxes `(F, 4)` in [0, 1]; NaN where there is none.
-            is_reference: True for frames that are their own reference, `(F,)`.
-
-        Returns:
-            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
-        """
-        channels = None
-        if self.config.reference_similarity:
-            channels = patches.new_zeros((*patches.shape[:2], NUM_CHANNELS), dtype=torch.float32)
-            if reference_patches is not None:
-                inside = patches_in_box(reference_boxes.to(patches.device), self.config.patch_grid)
-                channels = reference_channels(patches, reference_patches, inside, is_reference.to(patches.device))
-            tokens, kept_indices = self.selector(patches, channels)
-            if kept_indices is not None:
-                channels = channels.gather(1, kept_indices.unsqueeze(-1).expand(-1, -1, NUM_CHANNELS))
-            tokens = torch.cat([tokens, channels.to(tokens.dtype)], dim=-1)
-        else:
-            tokens, kept_indices = self.selector(patches)
-        projected = self.multi_modal_projector(tokens)
-        if self.config.patch_position_embedding:
-            positions = self.patch_positions.weight if kept_indices is None else self.patch_positions(kept_indices)
-            projected = projected + positions.to(projected.dtype)
-        return ElysiumImageFeatures(pooler_output=list(projected), kept_indices=kept_indices)
-
-    @can_return_tuple
-    def get_image_features(
-        self,
-        pixel_values: torch.FloatTensor,
-        reference_frames: torch.LongTensor | None = None,
-        reference_boxes: torch.FloatTensor | None = None,
-        **kwargs: Any,
-    ) -> ElysiumImageFeatures:
-        """Encodes frames into visual tokens of the language model's width.
-
-        Args:
-            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
-            reference_frames: for every frame the number, among these frames, of the one in which its object's box is
-                known, shape `(F,)`. Only with `reference_similarity`.
-            reference_boxes: those boxes `(F, 4)` in [0, 1], NaN where there is none.
-            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
-
-        Returns:
-            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
-
-        Raises:
-            ValueError: if the frames have another shape than the tower was built for, or one of the two reference
-                inputs is missing.
-        """
-        if (reference_frames is None) != (reference_boxes is None):
-            raise ValueError("pass reference_frames and reference_boxes together, or neither")
-        encoded = self.encode_patches(pixel_values, **kwargs)
-        patches = self.patches(encoded.last_hidden_state)
-        reference = is_reference = None
-        if reference_frames is not None:
-            reference = patches[reference_frames]
-            is_reference = reference_frames == torch.arange(len(patches), device=reference_frames.device)
-        compressed = self.compress(patches, reference, reference_boxes, is_reference)
-        return ElysiumImageFeatures(**{**encoded, **compressed})
 
     def get_placeholder_mask(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None

@@ -14,13 +14,14 @@ from transformers import initialization as init
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_elysium import ElysiumConfig, concat_windows
-from .reference import NUM_CHANNELS
+from .image_features import NUM_CHANNELS
 
 CompressorOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 # Value of the authors' initial bias on the patches that an untrained selector takes.
 INITIAL_BIAS = 0.02
-# Weight of "more like the object than like its surroundings" in an untrained selector's score: it decides at first.
+# Weight of "more like the object than like its surroundings", and of "shows the object" in the reference itself, in an
+# untrained selector's score: they decide at first.
 INITIAL_REFERENCE_WEIGHT = 2.0
 
 
@@ -113,7 +114,9 @@ class TSelector(nn.Module):
         With a reference, patches that are more like the object than like its surroundings are kept first.
         """
         if self.by_reference:
-            init.copy_(self.reference_weight, torch.tensor([0.0, 0.0, INITIAL_REFERENCE_WEIGHT, INITIAL_REFERENCE_WEIGHT]))
+            init.copy_(
+                self.reference_weight, torch.tensor([0.0, 0.0, INITIAL_REFERENCE_WEIGHT, INITIAL_REFERENCE_WEIGHT])
+            )
         if self.positional:
             init.zeros_(self.trans_weight)
             bias = torch.zeros_like(self.trans_bias)

@@ -16,7 +16,7 @@ import numpy as np
 from .answering import resize
 from .clips import check_start_frame, clip_schedule
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
-from .lanes import Lane, Prepare, build_request
+from .lanes import Lane, Prepare
 from .options import TrackingOptions
 from .queries import ObjectQuery
 from .trajectory import FrameResult, ObjectResult
