@@ -1,9 +1,9 @@
 """Search windows: square crops around an object that the model reads in place of the whole frame.
 
-A crop is a frame like any other: it is resized to the size of the vision tower, the model answers in its 0-99 grid, and
-`Window.to_frame` maps the boxes back. Small objects, which the paper names as its limit (section 5), then fill a fixed
-share of what the model sees. Every token tracker crops (SeqTrack, ARTrack: about 2 object sizes for the frame in which
-the box is known, about 4 for the frames searched).
+A crop is a frame like any other: it is resized to the size of the vision tower, the model answers in its text grid,
+and `Window.to_frame` maps the boxes back. Small objects, which the paper names as its limit (section 5), then fill a
+fixed share of what the model sees. Every token tracker crops (SeqTrack, ARTrack: about 2 object sizes for the frame in
+which the box is known, about 4 for the frames searched).
 """
 
 from __future__ import annotations
