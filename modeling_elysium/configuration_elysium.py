@@ -186,15 +186,15 @@ class ElysiumConfig(PreTrainedConfig):
     def _check_one_patch_each(self) -> None:
         """Refuses options that need to know which patch a token stands for."""
         wants = {
-            "position_ids_mode='original'": self.position_ids_mode == "original",
-            "reference_similarity=True": self.reference_similarity,
-            "patch_position_embedding=True": self.patch_position_embedding,
+            "position_ids_mode='original'": (self.position_ids_mode == "original", "use 'packed'"),
+            "reference_similarity=True": (self.reference_similarity, "leave it False"),
+            "patch_position_embedding=True": (self.patch_position_embedding, "leave it False"),
         }
-        for option, is_set in wants.items():
+        for option, (is_set, instead) in wants.items():
             if is_set:
                 raise ValueError(
                     f"{option} needs tokens that stand for one patch each, which compressor_type="
-                    f"{self.compressor_type!r} does not give: leave it at its default, or use 't_selector' or 'mlp'."
+                    f"{self.compressor_type!r} does not give: {instead}, or take 't_selector' or 'mlp'."
                 )
 
     @property
