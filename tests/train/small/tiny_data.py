@@ -55,8 +55,8 @@ def write_material(folder):
                 rows.append(
                     {
                         "kind": "image", "id": f"{split}-{number}", "shard": shard, "file": f"{number}.png",
-                        "width": 120, "height": 90, "boxes": [{"name": "lamp", "box": box}], "licence": CC, "split": split,
-                        "source": "drawn",
+                        "width": 120, "height": 90, "boxes": [{"name": "lamp", "box": box}], "licence": CC,
+                        "split": split, "source": "drawn",
                     }
                 )  # fmt: skip
     (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
