@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
+from .boxes import GRID, ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
 from .prompts import Task, build_messages, check_text, render_answer
@@ -181,6 +181,11 @@ class ElysiumProcessor(ProcessorMixin):
     def tracking_defaults(self) -> dict[str, Any]:
         """Tracking options that belong to the way this checkpoint was trained; empty for our own."""
         return {} if self.compat is None else dict(TRACKING_DEFAULTS)
+
+    @property
+    def box_grid(self) -> int:
+        """Cells per axis in which box numbers are written; see `boxes.GRID`."""
+        return GRID
 
     def format_box(self, box: Sequence[float]) -> str:
         """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""
