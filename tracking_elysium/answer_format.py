@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
+from .protocols import Processor
+
 _NUMBER = re.compile(r"-?\d+")
 _FEW_DIGITS = re.compile(r"-?\d{1,6}")  # a model may write digits without end
 _SAMPLE_BOX = (0.345, 0.405, 0.515, 0.675)  # a box whose text does not occur in a frame's label
@@ -89,11 +91,11 @@ class AnswerFormats:
     """Answer formats of a processor, by number of frames.
 
     Args:
-        processor: an `ElysiumProcessor`.
+        processor: see `Processor`.
         stops: token ids that end an answer.
     """
 
-    def __init__(self, processor: Any, stops: set[int]) -> None:
+    def __init__(self, processor: Processor, stops: set[int]) -> None:
         self._processor, self._stops = processor, stops
         self._coordinates: tuple[NumberTokens, ...] | None = None
         self._formats: dict[tuple[int, int], AnswerFormat | None] = {}
@@ -187,7 +189,7 @@ def _within(start: int, stop: int, span: tuple[int, int]) -> bool:
     return start < stop and span[0] <= start and stop <= span[1]
 
 
-def _write(processor: Any, boxes: list[tuple[int, ...]]) -> tuple[str, list[tuple[int, int]]] | None:
+def _write(processor: Processor, boxes: list[tuple[int, ...]]) -> tuple[str, list[tuple[int, int]]] | None:
     """Return an answer with these numbers in the processor's format, and the character span of each number."""
     box = processor.format_box(_SAMPLE_BOX)
     between = processor.render_answer("sot", boxes=[_SAMPLE_BOX] * len(boxes)).split(box)
@@ -205,7 +207,7 @@ def _write(processor: Any, boxes: list[tuple[int, ...]]) -> tuple[str, list[tupl
     return text + between[-1], spans
 
 
-def _tokens(processor: Any, answer: str) -> list[tuple[int, int, int]] | None:
+def _tokens(processor: Processor, answer: str) -> list[tuple[int, int, int]] | None:
     """Return the tokens of an answer after its prompt, as (id, start, stop) in characters of the answer."""
     tokenizer = processor.tokenizer
     if not getattr(tokenizer, "is_fast", False):

@@ -31,6 +31,7 @@ from .drafted_guesses import Drafter
 from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
 from .drafted_row import AnswerRow
 from .exchange import ClipAnswer, ClipRequest
+from .protocols import Processor
 from .stats import Stats
 
 # What a generation config may say that changes greedy tokens, with the values that change nothing.
@@ -57,12 +58,12 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 class DraftedAnswerer(ClipAnswerer):
     """Answers clip requests with drafts that the model checks; see the module's text.
 
-    A model that cannot be run this way (an attention implementation without free masks, a state-space model, a window
-    shorter than the prompt, a generation config with rules of its own) is run token by token, with one warning.
+    A model that cannot be run this way (an attention implementation without arbitrary masks, a state-space model, a
+    window shorter than the prompt, a generation config with rules of its own) is run token by token, with one warning.
 
     Args:
         model: an `ElysiumForConditionalGeneration`.
-        processor: an `ElysiumProcessor`.
+        processor: see `Processor`.
         batch_size: rows at a time.
         vision_memory_mb: bounds the frames per pass of the vision tower, see `ClipAnswerer`.
         constrained: follow the answer format; answers without boxes stay free.
@@ -73,7 +74,7 @@ class DraftedAnswerer(ClipAnswerer):
     def __init__(
         self,
         model: Any,
-        processor: Any,
+        processor: Processor,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
         constrained: bool = False,
@@ -391,11 +392,11 @@ def _clip(row: AnswerRow) -> tuple[int, ...]:
 
 
 def _hindrance(model: Any, constrained: bool) -> str | None:
-    """Why this model's answers cannot be drafted, with what to do about it; None if they can."""
+    """Return why this model's answers cannot be drafted, with what to do about it; None if they can."""
     text = model.config.get_text_config()
     attention = getattr(text, "_attn_implementation", None)
     if attention not in (None, "sdpa", "eager"):
-        return f"attn_implementation={attention!r} takes no free masks; load the model with 'sdpa' for drafts"
+        return f"attn_implementation={attention!r} takes no arbitrary masks; load the model with 'sdpa' for drafts"
     kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         return f"layers of type {', '.join(sorted(kinds))} cannot take tokens back; pass decoding='plain'"

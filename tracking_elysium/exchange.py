@@ -1,4 +1,4 @@
-"""What tracking and its answerers hand each other: frames, questions about clips, answers.
+"""What tracking and its answerers exchange: frames, questions about clips, answers.
 
 `answering.ClipAnswerer` and `drafted_answering.DraftedAnswerer` take `ClipRequest`s and give `ClipAnswer`s.
 """
@@ -59,8 +59,9 @@ class ClipRequest:
         frames: the F frames, in the order of the image parts; requests about one clip share the objects.
         expects_boxes: the answer is a box per frame, which bounds its length.
         max_new_tokens: length bound; None plans it from the number of frames.
-        known_boxes: (row, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest first; row 0
-            is the first frame, earlier ones are negative. Hints for drafts: answers do not depend on them.
+        known_boxes: (frame_in_clip, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest
+            first; 0 is the clip's first frame, earlier ones are negative. Hints for drafts: answers do not depend on
+            them.
     """
 
     messages: list[dict[str, Any]]
@@ -85,7 +86,7 @@ class ClipAnswer:
     token_of_digit: list[int] = field(default_factory=list)
 
     def score(self, start: int, stop: int) -> float:
-        """Geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
+        """Return the geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
 
         Returns:
             A number in [0, 1]; 1 where the span has digits but no probabilities are known, 0 where it has none.
@@ -101,5 +102,5 @@ class ClipAnswer:
 
 
 def count_digits(text: str) -> int:
-    """Decimal digits in a text."""
+    """Count the decimal digits in a text."""
     return sum(char.isdecimal() for char in text)

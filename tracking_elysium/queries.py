@@ -48,6 +48,7 @@ class ObjectQuery:
                 "track it forward first and pass the box it gives."
             )
 
+
 # A list of files with these endings is one video; equal to those of the processing package, as a test holds.
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".tga"),

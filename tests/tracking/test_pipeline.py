@@ -30,8 +30,8 @@ def px(frame, lane=0):
     return tuple((moving_box(frame, lane) * [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist())
 
 
-def values(result, place=0):
-    return list(result["objects"][place]["box"].values())
+def values(result, position=0):
+    return list(result["objects"][position]["box"].values())
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_next_clip_is_read_while_this_one_is_answered_and_no_further(pipe, o
     while len(reads) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its place
+    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its turn
     assert len(list(stream)) == 39
 
 
