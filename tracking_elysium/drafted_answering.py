@@ -171,8 +171,11 @@ class DraftedAnswerer(ClipAnswerer):
         answer_format = self.format_of(request)
         drafter = None
         if answer_format is not None:
-            known = [(frame_in_clip, self._cells(box)) for frame_in_clip, box in request.known_boxes]
-            drafter = Drafter(answer_format, self.processor.tokenizer, known)
+            known, expected = (
+                [(frame_in_clip, self._cells(box)) for frame_in_clip, box in boxes]
+                for boxes in (request.known_boxes, request.expected_boxes)
+            )
+            drafter = Drafter(answer_format, self.processor.tokenizer, known, expected)
         token = self.processor.image_token
         expanded = text.replace(token, token * self.processor.num_image_tokens)
         prompt = self.processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]

@@ -4,8 +4,8 @@ A draft can be wrong, never harmful: `drafted_answering.py` keeps only what the 
 makes drafts good: the text between the numbers is known, boxes change little from frame to frame, and a pass says more
 than it decides. After a number that it corrects it has read the rest of the draft too, and said what should stand
 there. That was said of a text with a wrong number in it, so it decides nothing, but it is the better guess for the
-next pass (Jacobi decoding: Santilli et al., arXiv 2305.10427). Where nothing was said, x2 follows x1, y2 follows y1,
-and the next frames follow both.
+next pass (Jacobi decoding: Santilli et al., arXiv 2305.10427). Where nothing was said, a caller's hint
+(`ClipRequest.expected_boxes`) or the motion so far is the guess; x2 follows x1, and y2 follows y1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from .answer_format import AnswerFormat, Cursor, NumberTokens
 
-RULES = ("steady", "velocity", "hold")  # the order settles ties
+RULES = ("expected", "steady", "velocity", "hold")  # the order settles ties
 _STEADY_BOXES = 5
 _ERROR_DECAY = 0.7  # weight of a rule's older errors
 _FIRST_TRUST = 0.5
@@ -29,17 +29,23 @@ _MIN_FRAMES = 3  # more than are usually decided: what a pass says of the others
 class Motion:
     """Guesses the next boxes of one object, in the whole numbers of the text, from the last ones.
 
-    Three rules compete, and the one with the smallest recent error is used: `"hold"` repeats the last box,
-    `"velocity"` moves it on by its last step, `"steady"` by the mean step of the last boxes (steps are fractions of a
-    cell, so one step alone says little).
+    Rules compete, and the one with the smallest recent error is used: `"expected"` takes a hint of the caller, where
+    there is one, `"hold"` repeats the last box, `"velocity"` moves it on by its last step, `"steady"` by the mean step
+    of the last boxes (steps are fractions of a cell, so one step alone says little).
 
     Args:
         known: (frame_in_clip, (x1, y1, x2, y2)) of boxes known before the answer, oldest first; frames before the
             clip have negative numbers.
+        expected: (frame_in_clip, (x1, y1, x2, y2)) that the caller guesses for frames of the answer.
     """
 
-    def __init__(self, known: Sequence[tuple[int, Sequence[int]]] = ()) -> None:
+    def __init__(
+        self,
+        known: Sequence[tuple[int, Sequence[int]]] = (),
+        expected: Sequence[tuple[int, Sequence[int]]] = (),
+    ) -> None:
         self._boxes: list[tuple[int, tuple[int, ...]]] = [(frame, tuple(box)) for frame, box in known]
+        self._expected = dict(expected)
         self._errors = dict.fromkeys(RULES, 0.0)
 
     def note(self, frame_in_clip: int, box: Sequence[int]) -> None:
@@ -53,12 +59,17 @@ class Motion:
         self._boxes = [*earlier[-_STEADY_BOXES:], (frame_in_clip, tuple(box))]
 
     def guess(self, frame_in_clip: int, so_far: Sequence[int] = ()) -> list[float] | None:
-        """Return the four numbers of a frame, whose first ones may be known; None as long as no box is known."""
-        best = min(RULES, key=lambda rule: (self._errors[rule], RULES.index(rule)))
-        guess = self._guess_by(best, frame_in_clip)
-        return None if guess is None else _shifted(guess, so_far)
+        """Return the four numbers of a frame, whose first ones may be known; None where no rule has a guess."""
+        for rule in sorted(RULES, key=self._errors.__getitem__):
+            guess = self._guess_by(rule, frame_in_clip)
+            if guess is not None:
+                return _shifted(guess, so_far)
+        return None
 
     def _guess_by(self, rule: str, frame_in_clip: int) -> list[float] | None:
+        if rule == "expected":
+            hint = self._expected.get(frame_in_clip)
+            return None if hint is None else [float(number) for number in hint]
         if not self._boxes:
             return None
         last_frame, last = self._boxes[-1]
@@ -76,14 +87,19 @@ class Drafter:
         answer_format: the answer's format.
         tokenizer: the processor's.
         known: boxes known before the answer, see `Motion`.
+        expected: boxes that the answer may hold, see `Motion`.
     """
 
     def __init__(
-        self, answer_format: AnswerFormat, tokenizer: Any, known: Sequence[tuple[int, Sequence[int]]] = ()
+        self,
+        answer_format: AnswerFormat,
+        tokenizer: Any,
+        known: Sequence[tuple[int, Sequence[int]]] = (),
+        expected: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> None:
         self.cursor = Cursor(answer_format, tokenizer)
         self._tokens: list[int] = []  # the answer so far
-        self._motion = Motion(known)
+        self._motion = Motion(known, expected)
         self._proposed: dict[tuple[int, int], int] = {}  # (frame_in_clip, coordinate) -> number, see `note_rejected`
         self._box: list[int] = []  # numbers of the frame that is being written
         self._frame = 0  # that frame

@@ -62,6 +62,8 @@ class ClipRequest:
         known_boxes: (frame_in_clip, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest
             first; 0 is the clip's first frame, earlier ones are negative. Hints for drafts: answers do not depend on
             them.
+        expected_boxes: (frame_in_clip, box (4,) in [0, 1]) of frames of the clip for which another tracker, or an
+            earlier pass, has a guess. Hints for drafts, too.
     """
 
     messages: list[dict[str, Any]]
@@ -69,6 +71,7 @@ class ClipRequest:
     expects_boxes: bool = True
     max_new_tokens: int | None = None
     known_boxes: tuple[tuple[int, Any], ...] = ()
+    expected_boxes: tuple[tuple[int, Any], ...] = ()
 
 
 @dataclass

@@ -29,6 +29,17 @@ def test_boxes_move_on(known, frame, so_far, expected):
     assert tuple(round(v) for v in Motion(known).guess(frame, so_far)) == expected
 
 
+def test_a_hint_is_the_guess_until_it_is_worse_than_motion():
+    known = [(0, (10, 20, 30, 40)), (1, (12, 20, 32, 40))]
+    motion = Motion(known, expected=[(2, (50, 60, 70, 80)), (3, (16, 20, 36, 40))])
+    assert motion.guess(2) == [50, 60, 70, 80]
+    assert motion.guess(2, (51,)) == [51, 60, 71, 80]  # x2 follows x1
+    motion.note(2, (14, 20, 34, 40))
+    assert motion.guess(3) == [16, 20, 36, 40]  # motion says so, too
+    assert Motion(known, expected=[(5, (1, 2, 3, 4))]).guess(2) == [14, 20, 34, 40]  # no hint for this frame
+    assert Motion([], expected=[(0, (1, 2, 3, 4))]).guess(0) == [1, 2, 3, 4]  # nothing known but the hint
+
+
 # text drafted, text that the model put in its place token by token, the next draft after "Frame 1: [34,"
 REJECTED = [
     (
