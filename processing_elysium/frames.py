@@ -28,6 +28,7 @@ from .image_sequence import (
     is_sequence,
     open_capture,
     split_frames,
+    still_image,
 )
 from .prompts import RandomSource
 from .video_reader import VideoFile
@@ -129,7 +130,7 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     elif isinstance(source, (str, os.PathLike)):
         video = _open_location(os.fspath(source), max_bytes)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        video = VideoFile(bytes(source), name=f"<{len(source)} bytes>")
+        video = _open_file(bytes(source), name=f"<{len(source)} bytes>")
     elif isinstance(source, (np.ndarray, torch.Tensor)):
         video = FrameList(split_frames(source))
     elif isinstance(source, Image.Image):
@@ -139,7 +140,7 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     elif is_capture(source):
         video = open_capture(source)
     elif hasattr(source, "read"):
-        video = VideoFile(source.read(), name=str(getattr(source, "name", "<file object>")))
+        video = _open_file(source.read(), name=str(getattr(source, "name", "<file object>")))
     elif isinstance(source, Iterable) and not isinstance(source, Mapping):
         video = FrameStream(iter(source))
     else:
@@ -221,7 +222,7 @@ def _open_location(location: str | bytes, max_bytes: int) -> VideoSource:
     location = os.fsdecode(location)
     scheme = location.split("://", 1)[0].lower() if "://" in location else None
     if scheme in ("http", "https"):
-        return VideoFile(_download(location, max_bytes), name=location)
+        return _open_file(_download(location, max_bytes), location)
     if scheme is not None and not os.path.exists(location):
         raise ValueError(f"`video`={location!r} has the scheme {scheme!r}; use http or https, or download it first.")
     if not os.path.exists(location):
@@ -230,7 +231,13 @@ def _open_location(location: str | bytes, max_bytes: int) -> VideoSource:
         return FrameList(images_of_folder(location), name=location)
     if not os.access(location, os.R_OK):
         raise ValueError(f"`video`={location!r} cannot be read; check its permissions.")
-    return VideoFile(location, name=location)
+    return _open_file(location, location)
+
+
+def _open_file(data: str | bytes, name: str) -> VideoSource:
+    """A picture that does not move is read by Pillow, which knows how it is to be turned; anything else is a video."""
+    image = still_image(data)
+    return VideoFile(data, name=name) if image is None else FrameList([image], name=name)
 
 
 def _download(url: str, max_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,18 @@ def is_image_name(item: Any) -> bool:
         return False
     name = os.fspath(item)
     return isinstance(name, str) and name.lower().endswith(IMAGE_ENDINGS)
+
+
+def still_image(data: str | bytes) -> Image.Image | None:
+    """The picture in a file (a path, or its bytes) if it is one that does not move, else None."""
+    try:
+        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    if getattr(image, "n_frames", 1) == 1:
+        return image
+    image.close()
+    return None
 
 
 def is_sequence(value: Any) -> bool:

@@ -310,7 +310,13 @@ def _truncation(container: Any, stream: Any, packets: PacketTable) -> str | None
 # --------------------------------------------------------------------------------------------------------------
 def _display_matrix(frame: Any) -> np.ndarray | None:
     """The 2 x 2 part of the matrix that maps stored (x, y) to shown (x, y); None where the file notes none."""
-    side_data = None if frame is None else frame.side_data.get("DISPLAYMATRIX")
+    if frame is None:
+        return None
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # FFmpeg notes something that this PyAV has no name for, such as EXIF
+        quarters = round(frame.rotation / 90) % 4
+        return None if quarters == 0 else np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters)
     if side_data is None:
         return None
     return np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2].T

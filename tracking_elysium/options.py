@@ -36,6 +36,11 @@ class TrackingOptions:
             CUDA graphs. Worth its first half minute where much is tracked; boxes may differ where rounding decides.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
             MiB. None: what suits the device.
+        zoom: follow each object in a search window, a square crop around its last box, one new frame at a time; the
+            first frame is shown beside it. An expression is found in the whole first frame. `clip_len`, `overlap` and
+            `single_pass_up_to` are not used then.
+        zoom_factor: side of the search window over the square root of the box's area; wider while the object is lost
+            or fast.
         stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
             ahead; the source then counts as ended, with a warning. None waits for ever.
 
@@ -53,6 +58,8 @@ class TrackingOptions:
     constrained: bool = True
     compile: bool = False
     vision_memory_mb: int | None = None
+    zoom: bool = False
+    zoom_factor: float = 4.0
     stall_timeout: float | None = 60.0
 
     def __post_init__(self) -> None:
@@ -63,7 +70,16 @@ class TrackingOptions:
         check_switch("constrained", self.constrained)
         check_switch("compile", self.compile)
         check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
+        check_switch("zoom", self.zoom)
+        _check_zoom_factor(self.zoom_factor)
         _check_stall_timeout(self.stall_timeout)
+
+    @property
+    def cut(self) -> tuple[int, int, int]:
+        """Frames per clip, frames shared by clips, and frames that go in one piece, as they are in effect."""
+        if self.zoom:  # the frame before and the new one
+            return 2, 1, 0
+        return self.clip_len, self.overlap, self.single_pass_up_to
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -104,3 +120,8 @@ def _check_stall_timeout(seconds: Any) -> None:
             f"`stall_timeout`={seconds!r} must be a number of seconds above 0, for example 60; pass None to wait for "
             "ever."
         )
+
+
+def _check_zoom_factor(factor: Any) -> None:
+    if isinstance(factor, bool) or not isinstance(factor, numbers.Real) or not 1.2 <= factor <= 20:
+        raise ValueError(f"`zoom_factor`={factor!r} must be a number from 1.2 to 20; the default is 4.")

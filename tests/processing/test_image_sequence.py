@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers.image_utils import load_image
 
 from processing_elysium.frames import open_video, sample_video
@@ -221,3 +221,17 @@ def test_sampling_by_seconds_takes_the_nearest_frames(seed):
 def test_sampling_refuses_a_rate(fps):
     with pytest.raises(ValueError, match="must be a positive number of frames per second"):
         sample_video(open_video([numbered(0)], fps=5), fps=fps)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_single_picture_is_turned_as_a_list_of_it_is(orientation, tmp_path):
+    picture = Image.new("RGB", (60, 40))
+    picture.paste((255, 0, 0), (0, 0, 30, 20))
+    picture.paste((0, 255, 0), (0, 20, 30, 40))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    picture.save(path, exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    for source in (str(path), [str(path)], path.read_bytes()):
+        np.testing.assert_array_equal(open_video(source).read([0])[0], expected)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_elysium import queries
 from processing_elysium import image_sequence
+from tracking_elysium import queries
 
 FRAME = np.zeros((4, 6, 3), np.uint8)
 
