@@ -143,7 +143,7 @@ class ClipAnswerer:
                     frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
 
     def _encode(self, pixels: torch.Tensor, frames: list[VideoFrame]) -> Any:
-        """Features of a chunk; those of search windows depend on the patches of their reference, which comes first."""
+        """Encode a chunk; features of search windows depend on the patches of their reference, which comes first."""
         base = self.model.base_model
         if not self.uses_references or all(frame.reference is None for frame in frames):
             return base.get_image_features(pixel_values=pixels)
@@ -244,7 +244,7 @@ class ClipAnswerer:
 
 
 def without_wrapper(model: Any) -> Any:
-    """The Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
+    """Return the Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
 
     Raises:
         ValueError: the adapter adds virtual tokens, which only the wrapper's own forward pass knows.

@@ -362,7 +362,7 @@ def test_iou_broadcasts():
         ([10, 20, 30, 40, 50], "5 values"),
         ([10, NAN, 30, 40], "NaN"),
         ("10,20,30,40", "four numbers"),
-        ([0.1, 0.2, 0.3, 0.4], r"looks normalised .* multiply x by 112 and y by 80"),
+        ([0.1, 0.2, 0.3, 0.4], r"looks normalized .* multiply x by 112 and y by 80"),
         ([30, 20, 10, 40], "inverted"),
         ([10, 40, 30, 20], "inverted"),
         ([10, 20, 10, 40], "zero area"),
