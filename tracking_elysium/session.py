@@ -9,15 +9,15 @@ does; `scheduling.py` runs sessions.
 from __future__ import annotations
 
 from functools import partial as bound
-from typing import Any
 
 import numpy as np
 
 from .answering import resize
 from .clips import check_start_frame, clip_schedule
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
-from .lanes import Lane, Prepare
+from .lanes import Lane
 from .options import TrackingOptions
+from .protocols import Prepare, Processor, VideoSource
 from .queries import ObjectQuery
 from .trajectory import FrameResult, ObjectResult
 
@@ -48,8 +48,8 @@ class TrackingSession:
 
     def __init__(
         self,
-        source: Any,
-        processor: Any,
+        source: VideoSource,
+        processor: Processor,
         objects: list[ObjectQuery],
         options: TrackingOptions | None = None,
         read_ahead: bool = False,
