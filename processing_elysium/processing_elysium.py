@@ -46,6 +46,8 @@ class ElysiumProcessor(ProcessorMixin):
             `compat="released"`.
         compat: `"released"` writes text as the authors' released code does (see `released.py`), which their
             checkpoint needs: `<s>` after every image, answers tokenized apart, their rounding, periods and seconds.
+        absent_boxes: the model was taught to write `[]` for a frame in which the object is not to be seen; answers
+            that are held to the format may then say so, in every frame of a clip but the first.
     """
 
     video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
@@ -59,6 +61,7 @@ class ElysiumProcessor(ProcessorMixin):
         image_token: str = "<image>",
         box_rounding: Rounding | None = None,
         compat: str | None = None,
+        absent_boxes: bool = False,
     ) -> None:
         if isinstance(num_image_tokens, bool) or not isinstance(num_image_tokens, int) or num_image_tokens < 1:
             raise ValueError(f"`num_image_tokens`={num_image_tokens!r} must be a positive integer.")
@@ -68,6 +71,8 @@ class ElysiumProcessor(ProcessorMixin):
             box_rounding = "floor" if compat is None else "round"
         if box_rounding not in ROUNDINGS:
             raise ValueError(f"`box_rounding`={box_rounding!r} is unknown; use one of {ROUNDINGS}.")
+        if not isinstance(absent_boxes, bool):
+            raise ValueError(f"`absent_boxes`={absent_boxes!r} is unknown; use True or False.")
         ids = tokenizer.encode(image_token, add_special_tokens=False)
         if len(ids) != 1:
             raise ValueError(
@@ -84,6 +89,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
         self.compat = compat
+        self.absent_boxes = absent_boxes
         tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 

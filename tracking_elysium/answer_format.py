@@ -9,11 +9,9 @@ keeps numbers apart from the text around them: one that splits digits, merges th
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from transformers import LogitsProcessor
 
 from .protocols import Processor
 
@@ -65,11 +63,14 @@ class AnswerFormat:
             that ends the answer). E is F, or more for following models that do not stop after F frames. Literal i is
             followed by coordinate i % 4 of frame i // 4 (frame_in_clip, from 0).
         coordinates: the numbers that x1, y1, x2 and y2 may be.
+        absent: `[]` may stand in place of a box in every frame but the first. It is written as the literal before the
+            box and then, at once, the literal after it.
     """
 
     num_frames: int
     literals: tuple[tuple[int, ...], ...]
     coordinates: tuple[NumberTokens, ...]
+    absent: bool = False
 
     @property
     def most_tokens(self) -> int:
@@ -100,6 +101,7 @@ class AnswerFormats:
         self._coordinates: tuple[NumberTokens, ...] | None = None
         self._formats: dict[tuple[int, int], AnswerFormat | None] = {}
         self._usable = bool(stops)
+        self._absent: bool | None = None if processor.absent_boxes else False  # None: not looked at yet
 
     def of(self, num_frames: int, spare: int = 0) -> AnswerFormat | None:
         """Return the format of an answer about F frames, with labels for `spare` more.
@@ -124,7 +126,34 @@ class AnswerFormats:
         literals = [tuple(literal) for literal in parts[0]]
         end = next((index for index, token in enumerate(literals[-1]) if token in self._stops), None)
         tail = (*literals[-1], min(self._stops)) if end is None else literals[-1][: end + 1]
-        return AnswerFormat(num_frames, (*literals[:-1], tail), self._coordinates)
+        if self._absent is None:
+            self._absent = self._can_write_absence()
+        return AnswerFormat(num_frames, (*literals[:-1], tail), self._coordinates, self._absent)
+
+    def _can_write_absence(self) -> bool:
+        """Whether `[]` becomes the tokens that end one literal and begin the next; warn if it does not.
+
+        Looked at where it stands between boxes, after another one and at the end.
+        """
+        box, absent = (34, 40, 51, 67), ()
+        shown = [box, absent, absent, box, absent]
+        written, parts = _write(self._processor, shown), self._read([box] * len(shown))
+        tokens = None if written is None or parts is None else _tokens(self._processor, written[0])
+        if tokens is not None:
+            literals, numbers = parts
+            expected = list(literals[0])
+            for frame_in_clip, numbers_of_frame in enumerate(shown):
+                for index in range(4 * frame_in_clip, 4 * frame_in_clip + len(numbers_of_frame)):
+                    expected += numbers[index] + (literals[index + 1] if index % 4 < 3 else [])
+                expected += literals[4 * frame_in_clip + 4]
+            if [token for token, _, _ in tokens] == expected:
+                return True
+        warnings.warn(
+            "`absent_boxes=True`: this tokenizer joins the brackets of `[]`, so constrained answers cannot choose "
+            "between a box and none, and have a box for every frame; pass constrained=False, or `absent_boxes=False`.",
+            stacklevel=2,
+        )
+        return False
 
     def _read_numbers(self) -> tuple[NumberTokens, ...] | None:
         """Return the tokens of every number that an answer may hold, as they are written inside an answer.
@@ -190,7 +219,7 @@ def _within(start: int, stop: int, span: tuple[int, int]) -> bool:
 
 
 def _write(processor: Processor, boxes: list[tuple[int, ...]]) -> tuple[str, list[tuple[int, int]]] | None:
-    """Return an answer with these numbers in the processor's format, and the character span of each number."""
+    """Return an answer with these numbers (none: `[]`) in the processor's format, and each number's character span."""
     box = processor.format_box(_SAMPLE_BOX)
     between = processor.render_answer("sot", boxes=[_SAMPLE_BOX] * len(boxes)).split(box)
     inside = _NUMBER.split(box)
@@ -198,7 +227,7 @@ def _write(processor: Processor, boxes: list[tuple[int, ...]]) -> tuple[str, lis
         return None
     text, spans = "", []
     for lead, numbers in zip(between, boxes, strict=False):
-        text += lead
+        text += lead if numbers else lead + inside[0]
         for before, number in zip(inside, numbers, strict=False):
             text += before
             spans.append((len(text), len(text) + len(str(number))))
@@ -243,6 +272,7 @@ class Cursor:
         in_number: a number is being written, not a literal.
         off_format: the answer has left the format.
         finished: the answer has ended.
+        absent_frames: frames (frame_in_clip) that were written as `[]`.
     """
 
     def __init__(self, answer_format: AnswerFormat, tokenizer: Any) -> None:
@@ -252,6 +282,7 @@ class Cursor:
         self.in_number = False
         self.off_format = False
         self.finished = False
+        self.absent_frames: tuple[int, ...] = ()
         self._recent: tuple[int, ...] = ()  # the last tokens while off the format
 
     def copy(self) -> Cursor:
@@ -282,12 +313,22 @@ class Cursor:
         if not self.in_number:
             return (self.answer_format.literals[self.literal][len(self.tokens)],)
         inside = self.numbers.options.get(self.tokens, ())
+        if self.absent_token is not None:
+            return (*inside, self.absent_token)
         return (*inside, self.closing) if self.tokens in self.numbers.whole else inside
 
     @property
     def closing(self) -> int:
         """The token that comes after the number that is being written."""
         return self.answer_format.literals[self.answer_format.expected_literal(self.literal + 1)][0]
+
+    @property
+    def absent_token(self) -> int | None:
+        """The token that closes the bracket here and so says that the frame has no box; None where none may."""
+        opens_box = self.in_number and not self.tokens and self.coordinate == 0 and self.frame_in_clip > 0
+        if not (opens_box and self.answer_format.absent):
+            return None
+        return self.answer_format.literals[self.answer_format.expected_literal(self.literal + 4)][0]
 
     def feed(self, token: int) -> tuple[int, int, int] | None:
         """Take the next token of the answer.
@@ -302,6 +343,10 @@ class Cursor:
             return None
         if not self.in_number:
             self._enter_literal(self.literal, (*self.tokens, token))
+            return None
+        if token == self.absent_token:
+            self.absent_frames = (*self.absent_frames, self.frame_in_clip)
+            self._enter_literal(self.literal + 4, (token,))
             return None
         closes = self.tokens and self._find_literal(self.literal + 1, (token,)) is not None
         allowed = self.numbers.options.get(self.tokens, ())
@@ -363,45 +408,3 @@ class Cursor:
             if label and self._recent[-len(label) :] == label:
                 self.literal, self.tokens, self.in_number, self.off_format = at, (), True, False
                 return
-
-
-class GrammarProcessor(LogitsProcessor):
-    """For `generate`: allow only tokens of the format, and record the log-probability of the one that is taken.
-
-    The slow twin of constrained drafting: the model is asked for every token, and nothing is kept between steps.
-
-    Args:
-        formats: one format per row of the batch, None where the answer is free.
-        tokenizer: see `Cursor`.
-        prompt_length: tokens before the answers, padding included.
-    """
-
-    def __init__(self, formats: list[AnswerFormat | None], tokenizer: Any, prompt_length: int) -> None:
-        self._formats, self._tokenizer, self._prompt_length = formats, tokenizer, prompt_length
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Set the scores (B, V) of tokens that are not allowed to -inf."""
-        wide = scores.float()
-        total, allowed = wide.logsumexp(dim=-1), scores.clone()
-        certain = torch.zeros(len(wide), dtype=torch.bool, device=wide.device)
-        for row, answer_format in enumerate(self._formats):
-            if answer_format is None:
-                continue
-            cursor = Cursor(answer_format, self._tokenizer)
-            for token in input_ids[row, self._prompt_length :].tolist():
-                cursor.feed(token)
-            options = list(cursor.options())
-            if not options:
-                continue
-            allowed[row] = -torch.inf
-            allowed[row, options] = scores[row, options]
-            if len(options) == 1:
-                allowed[row, options], certain[row] = 0.0, True
-        taken = allowed.argmax(dim=-1, keepdim=True)
-        self.steps.append((wide.gather(1, taken)[:, 0] - total).masked_fill(certain, 0.0))
-        return allowed
-
-    def stacked(self) -> torch.Tensor:
-        """Return the log-probabilities, (B, steps)."""
-        return torch.stack(self.steps, dim=1).cpu()

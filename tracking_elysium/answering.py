@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from .answer_format import AnswerFormat, AnswerFormats, GrammarProcessor
+from .answer_format import AnswerFormat, AnswerFormats, Cursor
 from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
 from .options import check_count
 from .protocols import Processor
@@ -207,9 +207,9 @@ class ClipAnswerer:
         ).to(device)
         frames = [frame for request in requests for frame in request.frames]
         prompt_length = inputs["input_ids"].shape[1]
-        recorder: GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
+        recorder: _GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
         if self.constrained:
-            recorder = GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
+            recorder = _GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
         limits = [self.budget(request) for request in requests]
         clock = _PromptClock()
         with self.stats.timed("llm"):
@@ -228,10 +228,15 @@ class ClipAnswerer:
         new_tokens = generated[:, prompt_length:].tolist()
         logprobs = recorder.stacked().tolist()
         self._count(new_tokens, limits)
-        return [
+        answers = [
             finish_answer(ids, row_logprobs, self.stops, limit, tokenizer)
             for ids, row_logprobs, limit in zip(new_tokens, logprobs, limits, strict=True)
         ]
+        if isinstance(recorder, _GrammarProcessor):
+            for answer, limit, absences in zip(answers, limits, recorder.absences, strict=True):
+                known = {frame: logprob for frame, (index, logprob) in absences.items() if index < limit}
+                answer.absent_logprobs = known
+        return answers
 
     def _count(self, new_tokens: list[list[int]], limits: list[int]) -> None:
         """Count what rows took: each a pass per token, the one that ends it included."""
@@ -335,6 +340,53 @@ class _GreedyLogprobs(LogitsProcessor):
         wide = scores.float()
         self.steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
         return scores
+
+    def stacked(self) -> torch.Tensor:
+        """Return the log-probabilities, (B, steps)."""
+        return torch.stack(self.steps, dim=1).cpu()
+
+
+class _GrammarProcessor(LogitsProcessor):
+    """For `generate`: allow only tokens of the format, and record the log-probability of the one that is taken.
+
+    The slow twin of constrained drafting: the model is asked for every token, and nothing is kept between steps.
+
+    Args:
+        formats: one format per row of the batch, None where the answer is free.
+        tokenizer: see `Cursor`.
+        prompt_length: tokens before the answers, padding included.
+    """
+
+    def __init__(self, formats: list[AnswerFormat | None], tokenizer: Any, prompt_length: int) -> None:
+        self._formats, self._tokenizer, self._prompt_length = formats, tokenizer, prompt_length
+        self.steps: list[torch.Tensor] = []
+        # For each row frame_in_clip -> (index of the token that was chosen, log-probability that it ends the box).
+        self.absences: list[dict[int, tuple[int, float]]] = [{} for _ in formats]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Set the scores (B, V) of tokens that are not allowed to -inf."""
+        wide = scores.float()
+        total, allowed = wide.logsumexp(dim=-1), scores.clone()
+        certain = torch.zeros(len(wide), dtype=torch.bool, device=wide.device)
+        for row, answer_format in enumerate(self._formats):
+            if answer_format is None:
+                continue
+            cursor = Cursor(answer_format, self._tokenizer)
+            for token in input_ids[row, self._prompt_length :].tolist():
+                cursor.feed(token)
+            options = list(cursor.options())
+            if not options:
+                continue
+            if cursor.absent_token is not None:
+                logprob = (wide[row, cursor.absent_token] - total[row]).item()
+                self.absences[row][cursor.frame_in_clip] = (len(self.steps), logprob)
+            allowed[row] = -torch.inf
+            allowed[row, options] = scores[row, options]
+            if len(options) == 1:
+                allowed[row, options], certain[row] = 0.0, True
+        taken = allowed.argmax(dim=-1, keepdim=True)
+        self.steps.append((wide.gather(1, taken)[:, 0] - total).masked_fill(certain, 0.0))
+        return allowed
 
     def stacked(self) -> torch.Tensor:
         """Return the log-probabilities, (B, steps)."""

@@ -29,7 +29,7 @@ from .drafted_compile import Compiled
 from .drafted_graphs import MOST_PADDING, RecordedPasses
 from .drafted_guesses import Drafter
 from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
-from .drafted_row import AnswerRow
+from .drafted_row import AnswerRow, Chosen
 from .exchange import ClipAnswer, ClipRequest
 from .protocols import Processor
 from .stats import Stats
@@ -198,7 +198,7 @@ class DraftedAnswerer(ClipAnswerer):
             slots = self._move_to_slots(rows, plan, filled)
             # Logits are read where a row chooses; tokens that were cached already are not in this pass.
             choices = [
-                [(sequence, indices[index] - cached, options) for index, options in row.choices()]
+                [(sequence, indices[index] - cached, *choice) for index, *choice in row.choices()]
                 for row, (sequence, indices) in zip(rows, plan.token_indices, strict=True)
             ]
             self._settle(rows, slots, self._choose(hidden, choices))
@@ -300,36 +300,35 @@ class DraftedAnswerer(ClipAnswerer):
             return_dict=True,
         ).last_hidden_state
 
-    def _settle(
-        self, rows: list[AnswerRow], slots: list[int], chosen: list[list[tuple[int, float]]], grow: bool = False
-    ) -> None:
+    def _settle(self, rows: list[AnswerRow], slots: list[int], chosen: list[list[Chosen]], grow: bool = False) -> None:
         """Give each row what the model chose and set its length in the cache.
 
         Args:
             rows: of the pass.
             slots: of the rows.
-            chosen: for each row (token, log-probability) of its `choices`, in order.
+            chosen: for each row what was chosen of its `choices`, in order.
             grow: the pass appended to the slots; otherwise it filled them.
         """
         self.stats.forwards += 1
         self.stats.row_forwards += len(rows)
         for row, slot, tokens in zip(rows, slots, chosen, strict=True):
             self.stats.drafted += len(row.draft)
-            kept, accepted = row.settle(dict(zip([index for index, _ in row.choices()], tokens, strict=True)))
+            kept, accepted = row.settle(dict(zip([index for index, *_ in row.choices()], tokens, strict=True)))
             self._cache.lengths[slot] = kept + (self._cache.lengths[slot] if grow else 0)
             self.stats.accepted += accepted
 
     def _choose(
-        self, hidden: torch.Tensor, choices: list[list[tuple[int, int, tuple[int, ...]]]]
-    ) -> list[list[tuple[int, float]]]:
+        self, hidden: torch.Tensor, choices: list[list[tuple[int, int, tuple[int, ...], int | None]]]
+    ) -> list[list[Chosen]]:
         """Let the model choose tokens; the head runs where a token is chosen and nowhere else.
 
         Args:
             hidden: hidden states of a pass, (sequences, T, D).
-            choices: for each row (sequence, index in it, tokens to choose from or () for any).
+            choices: for each row (sequence, index in it, tokens to choose from or () for any, the one of them that
+                says that a frame has no box).
 
         Returns:
-            For each row (token, log-probability) of each choice.
+            For each row what was chosen at each choice.
         """
         flat = [choice for row in choices for choice in row]
         if not flat:
@@ -347,9 +346,15 @@ class DraftedAnswerer(ClipAnswerer):
             allowed_ids, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
             value, choice = logits[which].gather(1, allowed_ids).max(dim=-1)
             token[which], best[which] = allowed_ids.gather(1, choice[:, None])[:, 0], value
-        logprobs = (best - logits.logsumexp(dim=-1)).tolist()
-        pairs = iter(zip(token.tolist(), logprobs, strict=True))
-        return [[next(pairs) for _ in row] for row in choices]
+        total = logits.logsumexp(dim=-1)
+        absences: list[float | None] = [None] * len(flat)
+        asked = {number: item[3] for number, item in enumerate(flat) if item[3] is not None}
+        if asked:
+            logprobs = (logits[list(asked), list(asked.values())] - total[list(asked)]).tolist()
+            for number, logprob in zip(asked, logprobs, strict=True):
+                absences[number] = logprob
+        chosen = iter(zip(token.tolist(), (best - total).tolist(), absences, strict=True))
+        return [[next(chosen) for _ in row] for row in choices]
 
     def _prompt_positions(self, rows: list[AnswerRow]) -> list[list[int]]:
         """Return the position ids of the prompts."""
@@ -373,7 +378,9 @@ class DraftedAnswerer(ClipAnswerer):
         return self._finish(row)
 
     def _finish(self, row: AnswerRow) -> ClipAnswer:
-        return finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
+        answer = finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
+        answer.absent_logprobs = dict(row.absent_logprobs)
+        return answer
 
     def _cells(self, box: Sequence[float]) -> list[int]:
         """Return a box in [0, 1] as the numbers that the processor writes."""

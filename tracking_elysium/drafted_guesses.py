@@ -101,6 +101,7 @@ class Drafter:
         self._tokens: list[int] = []  # the answer so far
         self._motion = Motion(known, expected)
         self._proposed: dict[tuple[int, int], int] = {}  # (frame_in_clip, coordinate) -> number, see `note_rejected`
+        self._proposed_absent: dict[int, bool] = {}  # frame_in_clip -> whether it has no box, see there
         self._box: list[int] = []  # numbers of the frame that is being written
         self._frame = 0  # that frame
         self._trust = _FIRST_TRUST  # estimated chance that a frame comes out as drafted
@@ -158,6 +159,8 @@ class Drafter:
             return [cursor.options()[0]]
         if cursor.frame_in_clip >= end or cursor.coordinate != len(box):
             return []
+        if cursor.absent_token is not None and self._guess_absent(cursor):
+            return [cursor.absent_token]
         guess = self._guess(cursor.frame_in_clip, cursor.coordinate, box)
         number = None if guess is None else cursor.numbers.nearest(guess, cursor.tokens)
         return [] if number is None else [*number[len(cursor.tokens) :], cursor.closing]
@@ -169,6 +172,11 @@ class Drafter:
         moved = self._motion.guess(frame_in_clip, box)
         return None if moved is None else moved[coordinate]
 
+    def _guess_absent(self, cursor: Cursor) -> bool:
+        """Whether a frame may be without a box: as the model proposed, else as the frame before it was."""
+        frame_in_clip = cursor.frame_in_clip
+        return self._proposed_absent.get(frame_in_clip, frame_in_clip - 1 in cursor.absent_frames)
+
     def note_rejected(self, cursor: Cursor, draft: Sequence[int], proposed: Sequence[int]) -> None:
         """Keep what the model proposed in place of a draft that it did not accept to the end; the next draft uses it.
 
@@ -177,11 +185,13 @@ class Drafter:
             draft: the drafted tokens; none where the whole draft was accepted.
             proposed: for each, the token that the model would have put there, given the draft's tokens before it.
         """
-        self._proposed = {}
+        self._proposed, self._proposed_absent = {}, {}
         drafted = list(cursor.tokens) if cursor.in_number else []
         instead = list(drafted)
         for token, other in zip(draft, proposed, strict=True):
             numbers = cursor.numbers
+            if cursor.absent_token is not None:
+                self._proposed_absent[cursor.frame_in_clip] = other == cursor.absent_token
             closed = cursor.feed(token)
             if closed is not None:
                 self._proposed[closed[:2]] = _proposed_number(numbers, closed[2], drafted, instead)

@@ -89,11 +89,14 @@ class ClipAnswer:
         text: the answer without special tokens.
         logprobs: natural log-probability of each generated token.
         token_of_digit: index of the token that wrote the n-th digit character of `text`.
+        absent_logprobs: frame_in_clip -> natural log-probability of `[]`, for the frames in which the model had the
+            choice between a box and none (`processor.absent_boxes`, constrained answers).
     """
 
     text: str
     logprobs: list[float] = field(default_factory=list)
     token_of_digit: list[int] = field(default_factory=list)
+    absent_logprobs: dict[int, float] = field(default_factory=dict)
 
     def score(self, start: int, stop: int) -> float:
         """Return the geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
@@ -109,6 +112,11 @@ class ClipAnswer:
         if not tokens:
             return 1.0
         return min(math.exp(sum(self.logprobs[token] for token in tokens) / len(tokens)), 1.0)
+
+    def presence(self, frame_in_clip: int) -> float | None:
+        """Return the probability in [0, 1] that a frame has a box; None where the model had no choice."""
+        logprob = self.absent_logprobs.get(frame_in_clip)
+        return None if logprob is None else 1.0 - min(math.exp(logprob), 1.0)
 
 
 def count_digits(text: str) -> int:

@@ -56,6 +56,7 @@ class Processor(Protocol):
     image_token_id: int
     num_image_tokens: int
     box_rounding: str
+    absent_boxes: bool
 
     @property
     def box_grid(self) -> int:
