@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
+from .boxes import GRID, ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
 from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
 from .image_sequence import is_image_name, is_sequence
@@ -46,6 +46,8 @@ class ElysiumProcessor(ProcessorMixin):
             `compat="released"`.
         compat: `"released"` writes text as the authors' released code does (see `released.py`), which their
             checkpoint needs: `<s>` after every image, answers tokenized apart, their rounding, periods and seconds.
+        absent_boxes: the model was taught to write `[]` for a frame in which the object is not to be seen; answers
+            that are held to the format may then say so, in every frame of a clip but the first.
     """
 
     video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
@@ -59,6 +61,7 @@ class ElysiumProcessor(ProcessorMixin):
         image_token: str = "<image>",
         box_rounding: Rounding | None = None,
         compat: str | None = None,
+        absent_boxes: bool = False,
     ) -> None:
         if isinstance(num_image_tokens, bool) or not isinstance(num_image_tokens, int) or num_image_tokens < 1:
             raise ValueError(f"`num_image_tokens`={num_image_tokens!r} must be a positive integer.")
@@ -68,6 +71,8 @@ class ElysiumProcessor(ProcessorMixin):
             box_rounding = "floor" if compat is None else "round"
         if box_rounding not in ROUNDINGS:
             raise ValueError(f"`box_rounding`={box_rounding!r} is unknown; use one of {ROUNDINGS}.")
+        if not isinstance(absent_boxes, bool):
+            raise ValueError(f"`absent_boxes`={absent_boxes!r} is unknown; use True or False.")
         ids = tokenizer.encode(image_token, add_special_tokens=False)
         if len(ids) != 1:
             raise ValueError(
@@ -84,6 +89,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
         self.compat = compat
+        self.absent_boxes = absent_boxes
         tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
@@ -182,6 +188,11 @@ class ElysiumProcessor(ProcessorMixin):
     def tracking_defaults(self) -> dict[str, Any]:
         """Tracking options that belong to the way this checkpoint was trained; empty for our own."""
         return {} if self.compat is None else dict(TRACKING_DEFAULTS)
+
+    @property
+    def box_grid(self) -> int:
+        """Cells per axis in which box numbers are written; see `boxes.GRID`."""
+        return GRID
 
     def format_box(self, box: Sequence[float]) -> str:
         """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""

@@ -12,7 +12,7 @@ pipe.ask("swans.mp4", "What is on the lake?")
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
 from .lanes import build_request
 from .options import TrackingOptions
+from .protocols import Answerer
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
 from .session import TrackingSession
@@ -46,6 +47,10 @@ class VideoTrackingPipeline(Pipeline):
 
     Args (of `pipeline("video-tracking", ...)`, besides the library's own): every option of `TrackingOptions` and
     `batch_size`, as defaults for the calls.
+
+    Attributes:
+        answerer: who answers the questions about clips, an `Answerer` or what builds one: it is called with model,
+            processor and the keywords of `ClipAnswerer`. None: the decoder that the option `decoding` names.
     """
 
     _load_processor = True
@@ -54,6 +59,10 @@ class VideoTrackingPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
     _stats: Stats | None = None
+
+    def __init__(self, *args: Any, answerer: Answerer | Callable[..., Answerer] | None = None, **kwargs: Any) -> None:
+        self.answerer = answerer
+        super().__init__(*args, **kwargs)
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -196,8 +205,8 @@ class VideoTrackingPipeline(Pipeline):
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
         # The device is set around the model only: between frames it is the consumer's.
-        size, placed = answerer.batch_size, self.device_placement
-        for position, result in track_videos(sessions, answerer, size, placed, partial):
+        size, model_context = answerer.batch_size, self.device_placement
+        for position, result in track_videos(sessions, answerer, size, model_context, partial):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------
@@ -278,12 +287,15 @@ class VideoTrackingPipeline(Pipeline):
             source = self.processor.open_video(video)
             yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
 
-    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
+    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> Answerer:
         settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
         rows = batch_size if batch_size is not None else self._batch_size
         how = {} if rows is None else {"batch_size": rows}
         how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
-        if settings.decoding == "drafted":
+        if self.answerer is not None:
+            ready = isinstance(self.answerer, Answerer) and not isinstance(self.answerer, type)
+            answerer = self.answerer if ready else self.answerer(self.model, self.processor, **how)
+        elif settings.decoding == "drafted":
             answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
         else:
             answerer = ClipAnswerer(self.model, self.processor, **how)
