@@ -21,7 +21,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from .answer_format import AnswerFormat, AnswerFormats, GrammarProcessor
 from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
-from .options import check_count
+from .options import TrackingOptions, check_count
 from .stats import Stats
 
 _VISION_MB = {"cpu": 16, "cuda": 512}
@@ -53,7 +53,7 @@ class ClipAnswerer:
         processor: Any,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
     ) -> None:
         check_count("batch_size", batch_size)

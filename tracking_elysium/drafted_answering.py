@@ -30,6 +30,7 @@ from .drafted_guesses import Drafter
 from .drafted_prefill import Beginning, group_by_clip, lay_out
 from .drafted_row import AnswerRow
 from .exchange import ClipAnswer, ClipRequest
+from .options import TrackingOptions
 from .stats import Stats
 
 # What a generation config may say that changes greedy tokens, with the values that change nothing.
@@ -75,7 +76,7 @@ class DraftedAnswerer(ClipAnswerer):
         processor: Any,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
         compile: bool = False,
     ) -> None:
