@@ -202,7 +202,7 @@ def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
 
 def test_released_processor_brings_its_tracking_options(pipe, oracle, monkeypatch):
     """A converted checkpoint cuts every video into clips, unless the call says otherwise."""
-    monkeypatch.setattr(type(pipe.processor), "tracking_defaults", {"single_pass_up_to": 0})
+    monkeypatch.setattr(pipe.processor, "tracking_defaults", {"single_pass_up_to": 0})
     pipe(video(15), box=px(0))
     assert [len(call[0].frames) for call in oracle.calls] == [8, 8]
     pipe(video(15), box=px(0), single_pass_up_to=32)
