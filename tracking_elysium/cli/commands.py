@@ -149,7 +149,8 @@ def _open(args: argparse.Namespace) -> tuple[Any, Any]:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    processor = _loaded(args, transformers.AutoProcessor.from_pretrained, args.model)
+    # The code of this package serves; a folder that asks for its own would ask the user, who may not be there.
+    processor = _loaded(args, transformers.AutoProcessor.from_pretrained, args.model, trust_remote_code=False)
     if not hasattr(processor, "open_video"):
         raise ValueError(f"--model {args.model!r} is no Elysium checkpoint; pass one, or `elysium convert` it first.")
     return processor.open_video(args.video), processor
@@ -178,7 +179,7 @@ def load_pipeline(args: argparse.Namespace, processor: Any) -> Any:
 
     check_device(args.device)
     spread = args.device == "auto"
-    options = {"dtype": args.dtype, "device_map": "auto" if spread else None}
+    options = {"dtype": args.dtype, "device_map": "auto" if spread else None, "trust_remote_code": False}
     model = _loaded(args, AutoModelForImageTextToText.from_pretrained, args.model, **options).eval()
     _check_parts(args, model, processor)
     device = None if spread else args.device
