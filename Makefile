@@ -7,12 +7,17 @@ VIDEO ?= examples/sample.mp4
 MODEL ?= elysium
 EXPRESSION ?= the large white cross
 BOX ?= 174,5,273,118
+# Processes that run the tests; a file's tests stay together, in order, so that a run is like any other
+WORKERS ?= 2
+NEWEST ?= .venv-newest
 BIN := $(VENV)/bin
+PARALLEL = -n $(WORKERS) --dist loadfile
 READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
-.PHONY: help setup style check test test-slow test-gpu track results bench tiny-model checkpoint-code clean
+.PHONY: help setup style types check test coverage test-newest test-slow test-gpu track results bench tiny-model
+.PHONY: checkpoint-code clean
 help:           ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -26,11 +31,23 @@ setup: $(READY) ## make or refresh .venv
 style: $(READY) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
+types: $(READY) ## check the types of the public packages
+	$(BIN)/python -m tests.house.types
+
 check: $(READY) ## lint, format, and the laws of the house (layers, sizes)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest tests/house
 
 test: $(READY)  ## all tests but the slow, the GPU's and the network's
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+coverage: $(READY) ## the same, with the lines that no test runs
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=xml $(ARGS)
+
+test-newest:    ## the same with the newest versions of everything, pinned nowhere, in an environment of its own
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -q --upgrade --upgrade-strategy eager -e ".[dev]"
+	$(NEWEST)/bin/python -m pip freeze --exclude-editable
+	$(NEWEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -55,4 +72,4 @@ checkpoint-code: $(READY) ## renew the links of elysium/ to the code of the pack
 	$(BIN)/python -m train.checkpoint_code elysium
 
 clean:          ## remove what runs wrote (not .venv, not training runs)
-	rm -rf $(OUT) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml build *.egg-info

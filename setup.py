@@ -8,34 +8,44 @@ from pathlib import Path
 
 from setuptools import setup
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 HERE = Path(__file__).parent
 
 # decord has no wheels for arm64 or macOS; PyAV decodes there.
 DECORD = "decord>=0.6.0; sys_platform != 'darwin' and (platform_machine == 'x86_64' or platform_machine == 'AMD64')"
 
+# The lowest versions are those that transformers 5.23 asks for, and below them those that we know to need.
 CORE = [
-    "torch>=2.5",
+    "torch>=2.6",
     "transformers>=5.23,<6",
-    "tokenizers>=0.21",
-    "huggingface_hub>=1.0",
-    "safetensors>=0.4.3",
-    "numpy>=1.24",
+    "tokenizers>=0.23.1",
+    "huggingface_hub>=1.31",
+    "safetensors>=0.8",
+    "numpy>=1.26",
     "pillow>=10.0",
     "jinja2>=3.1",
     "av>=12.0",
     DECORD,
     "rich>=13.0",
 ]
-DATA = ["opencv-python-headless>=4.8", "pyarrow>=15.0", "datasets>=4.0", "pyyaml>=6.0"]
-TRAIN = ["trl>=1.16,<2", "accelerate>=1.1", "tqdm>=4.66", *DATA]
+DATA = ["opencv-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
+TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", *DATA]  # torch.optim.Muon is there from 2.9
 CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
 LORA = ["peft>=0.18"]
-QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.1"]
+QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
-EVAL = ["evaluate>=0.4.3", "datasets>=4.0"]
+EVAL = ["evaluate>=0.4.3", "datasets>=4.7"]
 SPACE = ["gradio>=5.0"]
-TOOLS = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "parameterized>=0.9"]
+SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
+TOOLS = [
+    "pytest>=8.0",
+    "pytest-xdist>=3.6",
+    "pytest-cov>=6.0",
+    "hypothesis>=6.100",
+    "ruff>=0.9",
+    "mypy>=1.15",
+    "parameterized>=0.9",
+]
 
 setup(
     name="elysium",
@@ -44,7 +54,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=[
         "modeling_elysium",
         "modeling_elysium.conversion",
@@ -52,23 +62,30 @@ setup(
         "tracking_elysium",
         "tracking_elysium.cli",
     ],
-    package_data={"processing_elysium": ["chat_template.jinja"]},
+    package_data={"": ["py.typed"], "processing_elysium": ["chat_template.jinja"]},
     install_requires=CORE,
     extras_require={
         "train": TRAIN + DISTRIBUTED,
         "data": DATA,
         "eval": EVAL,
         "space": SPACE,
+        "small": SMALL,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
         "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + CONVERT + LORA + QUANTIZE + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Operating System :: OS Independent",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

@@ -64,6 +64,12 @@ class ElysiumConfig(PreTrainedConfig):
         projector_bias (`bool`, defaults to `True`): whether the projector layers have a bias.
         position_ids_mode (`str`, defaults to `"packed"`): `"packed"` counts the kept tokens on, `"original"` gives
             each its raster position inside a block of N positions per frame.
+        vision_feature_norm (`bool`, defaults to `False`): whether the patch tokens that are read are layer-normalized
+            (without weights). DINOv2's intermediate layers have a few channels far larger than all others.
+        reference_similarity (`bool`, defaults to `False`): whether selector and projector also see how alike each
+            patch is to the object whose box is known in another frame (`reference_boxes`, `reference_frames`).
+        patch_position_embedding (`bool`, defaults to `False`): whether a learned embedding of its patch's place is
+            added to every visual token. Needs tokens that stand for one patch each.
         tie_word_embeddings (`bool`, *optional*): whether the output head shares the input embeddings; the text
             configuration's value if not given.
 
@@ -117,6 +123,9 @@ class ElysiumConfig(PreTrainedConfig):
     projector_hidden_act: str = "gelu"
     projector_bias: bool = True
     position_ids_mode: Literal["packed", "original"] = "packed"
+    vision_feature_norm: bool = False
+    reference_similarity: bool = False
+    patch_position_embedding: bool = False
     tie_word_embeddings: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -173,11 +182,22 @@ class ElysiumConfig(PreTrainedConfig):
                 f"num_image_tokens is {kept}, but compressor_type={self.compressor_type!r} on a grid of "
                 f"{self.patch_grid[0]} x {self.patch_grid[1]} patches allows {rule}."
             )
-        if self.position_ids_mode == "original" and self.compressor_type in ("concat", "cross_attention"):
-            raise ValueError(
-                f"position_ids_mode='original' needs tokens that stand for one patch each, which "
-                f"compressor_type={self.compressor_type!r} does not give: use 'packed', or 't_selector' or 'mlp'."
-            )
+        if self.compressor_type in ("concat", "cross_attention"):
+            self._check_one_patch_each()
+
+    def _check_one_patch_each(self) -> None:
+        """Refuses options that need to know which patch a token stands for."""
+        wants = {
+            "position_ids_mode='original'": (self.position_ids_mode == "original", "use 'packed'"),
+            "reference_similarity=True": (self.reference_similarity, "leave it False"),
+            "patch_position_embedding=True": (self.patch_position_embedding, "leave it False"),
+        }
+        for option, (is_set, instead) in wants.items():
+            if is_set:
+                raise ValueError(
+                    f"{option} needs tokens that stand for one patch each, which compressor_type="
+                    f"{self.compressor_type!r} does not give: {instead}, or take 't_selector' or 'mlp'."
+                )
 
     @property
     def patch_grid(self) -> tuple[int, int]:

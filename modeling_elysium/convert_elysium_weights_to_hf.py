@@ -25,7 +25,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
 from .configuration_elysium import ElysiumConfig
-from .conversion.files import CheckpointReader, ShardWriter, find_folder, written_at_once
+from .conversion.files import CheckpointReader, ShardWriter, find_folder, read_json, written_at_once
 from .conversion.layouts import OURS, RELEASED, VISION_TOWER, dead_in_tower, detect_layout
 from .conversion.plan import IMAGE_TOKEN, Plan, make_plan
 from .modeling_elysium import ElysiumForConditionalGeneration
@@ -150,6 +150,7 @@ def convert_to_original(
     """
     target_dtype = _dtype(dtype)
     folder = find_folder(src, "SRC")
+    read_json(folder / "config.json")
     config = ElysiumConfig.from_pretrained(folder)
     _check_is_released_kind(config)
     reader = CheckpointReader(folder)

@@ -17,7 +17,14 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig, replace_code_links
-from .outputs import ElysiumCausalLMOutputWithPast, ElysiumImageFeatures, ElysiumModelOutputWithPast
+from .image_features import NUM_CHANNELS, ImageFeatures
+from .outputs import (
+    CACHE_NAME,
+    ElysiumCausalLMOutputWithPast,
+    ElysiumImageFeatures,
+    ElysiumModelOutputWithPast,
+    one_cache,
+)
 from .position_ids import check_counts, check_embedded, packed_position_ids, raster_position_ids
 from .token_compression import build_compressor
 from .vision_tower import ElysiumProjector, build_vision_tower
@@ -32,7 +39,8 @@ class ElysiumPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    cache_name = CACHE_NAME  # the language model's argument for the cache
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -57,7 +65,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
-class ElysiumModel(ElysiumPreTrainedModel):
+class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
     """Vision tower, token compressor, projector and language model, without a language modelling head.
 
     Args:
@@ -78,7 +86,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
         config.check()  # `from_pretrained(..., num_image_tokens=...)` changes fields after construction
         self.vision_tower = build_vision_tower(config)
         self.selector = build_compressor(config)
-        self.multi_modal_projector = ElysiumProjector(config, self.selector.output_size)
+        channels = NUM_CHANNELS if config.reference_similarity else 0
+        self.multi_modal_projector = ElysiumProjector(config, self.selector.output_size + channels)
+        if config.patch_position_embedding:
+            self.patch_positions = nn.Embedding(config.num_patches, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -89,39 +100,6 @@ class ElysiumModel(ElysiumPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the token embedding of the language model."""
         self.language_model.set_input_embeddings(value)
-
-    @can_return_tuple
-    def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
-        """Encodes frames into visual tokens of the language model's width.
-
-        Args:
-            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
-            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
-
-        Returns:
-            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
-
-        Raises:
-            ValueError: if the frames have another shape than the tower was built for.
-        """
-        size = self.config.vision_config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[-2:]) != (height, width):
-            raise ValueError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}; expected (frames, channels, {height}, {width}). "
-                "Let the processor prepare the frames, and put the frames of a whole batch on one axis."
-            )
-        tower_output = self.vision_tower(pixel_values, return_dict=True, **kwargs)
-        # Patch tokens come last; before them stand the class token and registers of towers that have them.
-        patches = tower_output.last_hidden_state[:, -self.config.num_patches :]  # (F, N, C)
-        tokens, kept_indices = self.selector(patches)
-        return ElysiumImageFeatures(
-            last_hidden_state=tower_output.last_hidden_state,
-            pooler_output=list(self.multi_modal_projector(tokens)),
-            hidden_states=tower_output.hidden_states,
-            attentions=tower_output.attentions,
-            kept_indices=kept_indices,
-        )
 
     def get_placeholder_mask(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
@@ -208,6 +186,9 @@ class ElysiumModel(ElysiumPreTrainedModel):
         mm_encoder_outputs: dict[str, ElysiumImageFeatures] | None = None,
         mm_token_type_ids: torch.LongTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
+        cache: Cache | None = None,
+        reference_frames: torch.LongTensor | None = None,
+        reference_boxes: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> ElysiumModelOutputWithPast:
         """Runs the model on token ids (or embeddings) with frames.
@@ -217,11 +198,14 @@ class ElysiumModel(ElysiumPreTrainedModel):
             pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
             attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
             position_ids: final position ids of shape `(B, T)`, taken as they are.
-            past_key_values: cache of the tokens before these.
+            past_key_values: the same as `cache`, by its name before transformers 5.24.
             inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
             mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`; not changed.
             mm_token_type_ids: accepted because processors give it; the placeholders say the same.
             token_type_ids: accepted because tokenizers may give it; not used.
+            cache: cache of the tokens before these.
+            reference_frames: goes with `pixel_values`, see `get_image_features`.
+            reference_boxes: goes with `pixel_values`, see `get_image_features`.
             **kwargs: passed on to the language model.
 
         Returns:
@@ -233,19 +217,20 @@ class ElysiumModel(ElysiumPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        cache = one_cache(cache, past_key_values)
         features = mm_encoder_outputs.get("image") if mm_encoder_outputs else None
         if pixel_values is not None:
             if features is not None:
                 raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
-            features = self.get_image_features(pixel_values, return_dict=True)
+            features = self.get_image_features(pixel_values, reference_frames, reference_boxes, return_dict=True)
         num_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
         # One token after a cache is a decoding step: it has no frames, and looking for them would cost a device sync.
-        is_prefill = num_tokens > 1 or past_key_values is None
+        is_prefill = num_tokens > 1 or cache is None
         if self.config.position_ids_mode == "original":
             if position_ids is None:
                 mask = self.get_placeholder_mask(input_ids, inputs_embeds)
-                position_ids = self._original_position_ids(mask, features, attention_mask, past_key_values)
-            if attention_mask is None and past_key_values is None:
+                position_ids = self._original_position_ids(mask, features, attention_mask, cache)
+            if attention_mask is None and cache is None:
                 # Without a mask the library takes a jump in the positions for the start of another packed sequence.
                 attention_mask = torch.ones_like(position_ids)
         inputs_embeds, image_tokens = self._merge(input_ids, inputs_embeds, features, is_prefill)
@@ -253,12 +238,12 @@ class ElysiumModel(ElysiumPreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **{CACHE_NAME: cache},
             **kwargs,
         )
         return ElysiumModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=image_tokens,
@@ -269,10 +254,10 @@ class ElysiumModel(ElysiumPreTrainedModel):
         placeholder_mask: torch.BoolTensor,
         features: ElysiumImageFeatures | None,
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
     ) -> torch.LongTensor:
         """Computes the positions of `position_ids_mode="original"` where the caller gives none."""
-        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+        if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
                 "being seen here: pass position_ids, taken from get_position_ids on the whole sequence."
@@ -350,7 +335,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             mask = self.model.get_placeholder_mask(input_ids, None)
         else:
             mask = self.model.get_placeholder_mask(None, inputs_tensor)
-        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
+        attention_mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get(CACHE_NAME)
         if attention_mask is not None and attention_mask.shape[1] != mask.shape[1]:
             raise ValueError(
                 f"attention_mask covers {attention_mask.shape[1]} tokens but {mask.shape[1]} are given: with "
@@ -366,6 +351,34 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         past_length = int(cache.get_seq_length()) if cache is not None else 0
         return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        is_first_iteration: bool = False,
+        inputs_embeds: torch.FloatTensor | None = None,  # named, because `generate` looks for the name
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Selects what a step of `generate` needs; an assistant model gets the frames with its first pass.
+
+        The library calls none of an assistant's passes the first, and would leave the frames out. What it hands on are
+        the visual tokens of the main model: where they do not fit, the assistant guesses from the words alone.
+        """
+        cache = kwargs.get(CACHE_NAME)
+        if not is_first_iteration and next_sequence_length != 1 and cache is not None and cache.get_seq_length() == 0:
+            is_first_iteration = True
+            features = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+            if features is not None and features.pooler_output[0].shape[-1] != self.config.text_config.hidden_size:
+                kwargs.pop("mm_encoder_outputs")
+                input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
+        return super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            is_first_iteration=is_first_iteration,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+
     @can_return_tuple
     def forward(
         self,
@@ -379,6 +392,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> ElysiumCausalLMOutputWithPast:
         """Runs the model and its head; arguments as [`ElysiumModel.forward`], and the following.
@@ -388,12 +402,13 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             pixel_values: frames of shape `(F, 3, H, W)` in the order of their placeholders, row by row.
             attention_mask: 1 at attended tokens, shape `(B, cached + T)`, or a prepared 4-D mask.
             position_ids: final position ids of shape `(B, T)`, taken as they are.
-            past_key_values: cache of the tokens before these.
+            past_key_values: the same as `cache`, by its name before transformers 5.24.
             inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
             mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`.
             labels: token ids of shape `(B, T)` to predict, -100 where no loss is taken.
             use_cache: whether to return a cache.
             logits_to_keep: how many last positions (0: all), or which, get logits.
+            cache: cache of the tokens before these.
             **kwargs: passed on to the language model and the loss function.
 
         Returns:
@@ -405,6 +420,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
@@ -418,7 +434,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         return ElysiumCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,

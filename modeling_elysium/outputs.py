@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+
+# The installed library's word for the key-value cache, in arguments and outputs: 5.24 renames `past_key_values`.
+CACHE_NAME = "cache" if "cache" in {field.name for field in fields(BaseModelOutputWithPast)} else "past_key_values"
 
 
 @dataclass
@@ -25,7 +27,7 @@ class ElysiumImageFeatures(BaseModelOutputWithPooling):
 
 @dataclass
 class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
-    """Hidden states of the language model.
+    """Hidden states of the language model; the cache under the installed library's name.
 
     Args:
         image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
@@ -35,24 +37,32 @@ class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
 
 
 @dataclass
-class ElysiumCausalLMOutputWithPast(ModelOutput):
-    """Output of the model with its language modelling head.
+class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """Output of the model with its language modelling head; the cache under the installed library's name.
 
     Args:
         loss: mean causal cross-entropy over the labelled tokens, a scalar.
         logits: `(B, T, V)`, or the positions that `logits_to_keep` asks for.
-        past_key_values: the cache, extended by this call.
+        cache: the cache, extended by this call; `past_key_values` before transformers 5.24.
         hidden_states: per layer `(B, T, D)` if asked for.
         attentions: per layer `(B, heads, T, T)` if asked for.
         image_hidden_states: visual tokens `(F * K, D)` of this call, None without frames.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
     image_hidden_states: torch.FloatTensor | None = None
 
 
-__all__ = ["ElysiumCausalLMOutputWithPast", "ElysiumImageFeatures", "ElysiumModelOutputWithPast"]
+def one_cache(cache: Any, past_key_values: Any) -> Any:
+    """Take the cache from whichever of its two names it was passed under.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if cache is not None and past_key_values is not None:
+        raise ValueError(
+            "pass the cache once: as `cache`, or under its name before transformers 5.24, `past_key_values`"
+        )
+    return past_key_values if cache is None else cache
+
+
+__all__ = ["CACHE_NAME", "ElysiumCausalLMOutputWithPast", "ElysiumImageFeatures", "ElysiumModelOutputWithPast"]

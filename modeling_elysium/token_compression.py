@@ -14,11 +14,15 @@ from transformers import initialization as init
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_elysium import ElysiumConfig, concat_windows
+from .image_features import NUM_CHANNELS
 
 CompressorOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 # Value of the authors' initial bias on the patches that an untrained selector takes.
 INITIAL_BIAS = 0.02
+# Weight of "more like the object than like its surroundings", and of "shows the object" in the reference itself, in an
+# untrained selector's score: they decide at first.
+INITIAL_REFERENCE_WEIGHT = 2.0
 
 
 def initially_kept(num_patches: int, num_kept: int) -> torch.Tensor:
@@ -99,21 +103,32 @@ class TSelector(nn.Module):
             self.score_in = ScoreLinear(width, hidden, std)
             # Softmax ignores a constant added to every score, so a bias here would never be trained.
             self.score_out = ScoreLinear(hidden, 1, std, bias=False)
+        self.by_reference = config.reference_similarity
+        if self.by_reference:
+            self.reference_weight = nn.Parameter(torch.empty(NUM_CHANNELS))
 
     @torch.no_grad()
     def init_own_weights(self) -> None:
-        """Initialises the mixing matrix to 0 and the bias so that evenly spaced patches are kept at first."""
+        """Initialises the mixing matrix to 0 and the bias so that evenly spaced patches are kept at first.
+
+        With a reference, patches that are more like the object than like its surroundings are kept first.
+        """
+        if self.by_reference:
+            init.copy_(
+                self.reference_weight, torch.tensor([0.0, 0.0, INITIAL_REFERENCE_WEIGHT, INITIAL_REFERENCE_WEIGHT])
+            )
         if self.positional:
             init.zeros_(self.trans_weight)
             bias = torch.zeros_like(self.trans_bias)
             bias[initially_kept(bias.numel(), self.num_kept).to(bias.device)] = INITIAL_BIAS
             init.copy_(self.trans_bias, bias)
 
-    def score(self, features: torch.Tensor) -> torch.Tensor:
+    def score(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> torch.Tensor:
         """Scores patches before the softmax.
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
+            channels: similarity to the known object, `(F, N, 4)`, where the configuration asks for it.
 
         Returns:
             float32 scores of shape `(F, N)`.
@@ -121,21 +136,26 @@ class TSelector(nn.Module):
         with maybe_autocast(device_type=features.device.type, enabled=False):
             if self.positional:
                 row = self.pre_proj(features).squeeze(-1)  # (F, N)
-                return torch.addmm(self.trans_bias.float(), row, self.trans_weight.float())
-            return self.score_out(functional.gelu(self.score_in(features))).squeeze(-1)
+                scores = torch.addmm(self.trans_bias.float(), row, self.trans_weight.float())
+            else:
+                scores = self.score_out(functional.gelu(self.score_in(features))).squeeze(-1)
+            if channels is not None:
+                scores = scores + channels.float() @ self.reference_weight.float()
+            return scores
 
-    def forward(self, features: torch.Tensor) -> CompressorOutput:
+    def forward(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> CompressorOutput:
         """Selects tokens.
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
+            channels: see `score`.
 
         Returns:
             The kept tokens `(F, K, C)`, equal to rows of `features`, and their ascending patch indices `(F, K)`.
         """
         train_scorer = self.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(train_scorer):
-            scores = self.score(features)
+            scores = self.score(features, channels)
         ranked = scores.detach().sort(dim=-1, descending=True, stable=True).indices
         kept = ranked[:, : self.num_kept].sort(dim=-1).values  # (F, K)
         tokens = features.gather(1, kept.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
@@ -229,8 +249,8 @@ class NoCompression(nn.Module):
         super().__init__()
         self.output_size = config.vision_config.hidden_size
 
-    def forward(self, features: torch.Tensor) -> CompressorOutput:
-        """Returns the features `(F, N, C)` as they are, and None."""
+    def forward(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> CompressorOutput:
+        """Returns the features `(F, N, C)` as they are, and None; similarity `channels` change nothing here."""
         return features, None
 
 

@@ -1,26 +1,38 @@
 """Open a video of any kind and read frames from it by index.
 
-`open_video` takes a path, a URL, bytes, a list of images, an array, a tensor or an iterator (camera) and returns a
-`VideoSource`. Frames come out as uint8 RGB arrays of shape (H, W, 3). The index maths at the top knows nothing of
-files; the decoding of files is in `video_reader.py`.
+`open_video` takes a path, a URL, bytes, a list or folder of images, an array, a tensor or an iterator (camera) and
+returns a `VideoSource`. Frames come out as uint8 RGB arrays of shape (H, W, 3). The index maths at the top knows
+nothing of files; files are decoded in `video_reader.py`, images are loaded in `image_sequence.py`.
 """
 
 from __future__ import annotations
 
+import http.client
 import math
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .image_processing_elysium import to_rgb_array
+from .image_sequence import (
+    FrameList,
+    FrameStream,
+    images_of_folder,
+    is_capture,
+    is_sequence,
+    open_capture,
+    split_frames,
+    still_image,
+)
 from .prompts import RandomSource
-from .video_reader import VideoFile, VideoSource
+from .video_reader import VideoFile
+from .video_source import VideoSource
 
 MAX_DOWNLOAD_BYTES = 512 * 2**20
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -97,9 +109,10 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     """Open anything that shows frames.
 
     Args:
-        source: path; http(s) URL; bytes of a file, or a binary file object; list of PIL images, arrays, tensors or
-            image paths; array or tensor of shape (T, H, W, 3) or (T, 3, H, W), grey (T, H, W) as well; iterator of
-            frames. A `VideoSource` is returned as it is.
+        source: path of a video, or of a folder of images; http(s) URL; bytes of a file, or a binary file object; list
+            (or column of a data set) of PIL images, arrays, tensors or image paths; array or tensor of shape
+            (T, H, W, 3) or (T, 3, H, W), grey (T, H, W) as well; iterator of frames; `cv2.VideoCapture`. A
+            `VideoSource` is returned as it is.
         fps: frames per second of a source that does not say; overrides one that does.
         max_bytes: a longer download is refused.
 
@@ -117,16 +130,18 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     elif isinstance(source, (str, os.PathLike)):
         video = _open_location(os.fspath(source), max_bytes)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        video = VideoFile(bytes(source), name=f"<{len(source)} bytes>")
+        video = _open_file(bytes(source), name=f"<{len(source)} bytes>")
     elif isinstance(source, (np.ndarray, torch.Tensor)):
-        video = FrameList(_split_frames(source))
+        video = FrameList(split_frames(source))
     elif isinstance(source, Image.Image):
         raise ValueError("`video` is one image; pass a list of frames, [image] for a single one.")
-    elif isinstance(source, (list, tuple)):
+    elif is_sequence(source):
         video = FrameList(source)
+    elif is_capture(source):
+        video = open_capture(source)
     elif hasattr(source, "read"):
-        video = VideoFile(source.read(), name=str(getattr(source, "name", "<file object>")))
-    elif isinstance(source, Iterable):
+        video = _open_file(source.read(), name=str(getattr(source, "name", "<file object>")))
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
         video = FrameStream(iter(source))
     else:
         raise ValueError(
@@ -134,7 +149,7 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
             "a tensor or an iterator of frames."
         )
     if fps is not None:
-        video.fps = float(fps)
+        video.play_at(float(fps))
     return video
 
 
@@ -146,8 +161,9 @@ def sample_video(
     Args:
         video: an opened video. One of unknown length is read to its end, with twice the wanted frames in memory.
         num_frames: take so many frames, evenly spread.
-        fps: take about so many frames per second. With neither, at most 32 frames are taken whole and of a longer
-            video 16 evenly spread ones (paper, section 4.3: one piece up to 32 frames; VideoQA: 16).
+        fps: take about so many frames per second: those nearest to every 1 / `fps` seconds. With neither, at most 32
+            frames are taken whole and of a longer video 16 evenly spread ones (paper, section 4.3: one piece up to 32
+            frames; VideoQA: 16).
         sampled: False takes every frame.
 
     Returns:
@@ -159,10 +175,11 @@ def sample_video(
     if num_frames is not None and fps is not None:
         raise ValueError(f"`num_frames`={num_frames} and `fps`={fps} exclude each other; pass one of them.")
     if fps is not None:
-        if not video.fps:
+        if video.timestamp(0) is None:
             raise ValueError(f"`fps`={fps} needs a video that knows its frame rate, and {video.name} does not.")
-        step = max(round(video.fps / fps), 1)
-        return np.stack([frame for index, frame in enumerate(video) if index % step == 0])
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"`fps`={fps} must be a positive number of frames per second.")
+        return np.stack(list(_frames_by_time(video, fps)))
     if not sampled:
         return np.stack(list(video))
     limit = num_frames or WHOLE_UP_TO
@@ -181,161 +198,75 @@ def sample_video(
     return np.stack([kept[index] for index in even_indices(len(kept), count)])
 
 
-def _open_location(location: str, max_bytes: int) -> VideoSource:
+def _frames_by_time(video: VideoSource, fps: float) -> Iterator[np.ndarray]:
+    """Each frame that is nearest to one of the times 0, 1 / fps, 2 / fps ..., once; of two as near the earlier."""
+    if video.num_frames is not None:
+        seconds = np.asarray(video.timestamps)
+        wanted = np.arange(int(seconds[-1] * fps + 1e-6) + 1) / fps
+        after = np.searchsorted(seconds, wanted - 1e-9).clip(0, len(seconds) - 1)
+        before = (after - 1).clip(0)
+        nearest = np.where(wanted - seconds[before] <= seconds[after] - wanted + 1e-9, before, after)
+        yield from video.read(np.unique(nearest))
+        return
+    for index, frame in enumerate(video):  # of a constant rate
+        step = round(index * fps / video.fps)
+        if math.ceil(step * video.fps / fps - 0.5 - 1e-9) == index:
+            yield frame
+
+
+# --------------------------------------------------------------------------------------------------------------
+# paths and addresses
+# --------------------------------------------------------------------------------------------------------------
+def _open_location(location: str | bytes, max_bytes: int) -> VideoSource:
     """Open a path or URL."""
+    location = os.fsdecode(location)
     scheme = location.split("://", 1)[0].lower() if "://" in location else None
     if scheme in ("http", "https"):
-        return VideoFile(_download(location, max_bytes), name=location)
-    if scheme is not None:
+        return _open_file(_download(location, max_bytes), location)
+    if scheme is not None and not os.path.exists(location):
         raise ValueError(f"`video`={location!r} has the scheme {scheme!r}; use http or https, or download it first.")
     if not os.path.exists(location):
         raise ValueError(f"`video`={location!r} does not exist; check the path (working folder: {os.getcwd()}).")
     if os.path.isdir(location):
-        raise ValueError(f"`video`={location!r} is a folder; pass a video file, or a list of its image paths.")
+        return FrameList(images_of_folder(location), name=location)
     if not os.access(location, os.R_OK):
         raise ValueError(f"`video`={location!r} cannot be read; check its permissions.")
-    return VideoFile(location, name=location)
+    return _open_file(location, location)
+
+
+def _open_file(data: str | bytes, name: str) -> VideoSource:
+    """A picture that does not move is read by Pillow, which knows how it is to be turned; anything else is a video."""
+    image = still_image(data)
+    return VideoFile(data, name=name) if image is None else FrameList([image], name=name)
 
 
 def _download(url: str, max_bytes: int) -> bytes:
     """The body behind a URL, at most `max_bytes` of it."""
     try:
-        with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
+        with urllib.request.urlopen(_quoted(url), timeout=_DOWNLOAD_TIMEOUT_S) as response:
             body = response.read(max_bytes + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise ValueError(f"`video`={url!r} could not be downloaded ({error}); check the address.") from None
+            announced = int(response.headers.get("Content-Length") or 0)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"`video`={url!r} could not be downloaded ({reason}); check the address.") from None
     if len(body) > max_bytes:
         raise ValueError(
             f"`video`={url!r} is larger than {max_bytes / 2**20:.0f} MiB; download it yourself and pass the path."
         )
+    if len(body) < announced:
+        raise ValueError(
+            f"`video`={url!r} could not be downloaded ({len(body)} of {announced} bytes came before the connection "
+            "was closed); try again."
+        )
     return body
 
 
-# --------------------------------------------------------------------------------------------------------------
-# frames in memory
-# --------------------------------------------------------------------------------------------------------------
-class FrameList(VideoSource):
-    """Frames that are already there, or image files that are opened one by one."""
-
-    def __init__(self, frames: Sequence[Any], name: str = "<list of frames>") -> None:
-        """Check that there are frames and that they agree in size; pixels are converted when read."""
-        self.name = name
-        self._frames = frames
-        self.num_frames = len(frames)
-        if not self.num_frames:
-            raise ValueError("`video` has zero frames; pass at least one.")
-        sizes = [_frame_size(frame, index) for index, frame in enumerate(frames)]
-        self.height, self.width = sizes[0]
-        for index, size in enumerate(sizes):
-            if size != sizes[0]:
-                raise ValueError(
-                    f"`video` changes size: frame 0 is {self.width} x {self.height} but frame {index} is "
-                    f"{size[1]} x {size[0]} pixels; resize the frames to one size."
-                )
-
-    def _read(self, indices: list[int]) -> list[np.ndarray]:
-        return [_load_frame(self._frames[index]) for index in indices]
-
-
-class FrameStream(VideoSource):
-    """Frames from an iterator, for example a camera: read once, forwards, with the frames of the last call kept."""
-
-    def __init__(self, frames: Iterator[Any], name: str = "<iterator of frames>") -> None:
-        """Take the first frame, to know the size."""
-        self.name = name
-        self._iterator = frames
-        self._kept: dict[int, np.ndarray] = {}
-        first = self._pull()
-        if first is None:
-            raise ValueError("`video` is an iterator with zero frames; it may have been used up before.")
-        self._kept[0] = first
-
-    def _pull(self) -> np.ndarray | None:
-        """The next frame; None at the end."""
-        item = None if self.num_frames is not None else next(self._iterator, None)
-        if item is None:
-            self.num_frames = self.num_read
-            return None
-        frame = _load_frame(item)
-        if self.num_read == 0:
-            self.height, self.width = frame.shape[:2]
-        elif frame.shape[:2] != (self.height, self.width):
-            reason = f"the frame size changes to {frame.shape[1]} x {frame.shape[0]}"
-            self.break_off(self.num_read, reason, "Resize the frames to one size to get the rest.")
-            return None
-        self.num_read += 1
-        return frame
-
-    def _read(self, indices: list[int]) -> list[np.ndarray]:
-        found: dict[int, np.ndarray] = {}
-        for index in indices:
-            if index < self.num_read and index not in self._kept:
-                raise ValueError(
-                    f"frame {index} of {self.name} has passed and is not kept; read forwards or pass a file."
-                )
-            frame = self._kept.get(index)
-            while frame is None or self.num_read <= index:
-                frame = self._pull()
-                if frame is None:
-                    break
-            if frame is None:
-                break
-            found[index] = frame
-        self._kept = found or self._kept
-        return list(found.values())
-
-
-def _split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
-    """The frames of a (T, H, W), (T, H, W, C) or (T, C, H, W) block, as (H, W[, C]) arrays."""
-    if isinstance(frames, torch.Tensor):
-        frames = frames.detach()
-        first = (1, -1)  # a tensor is most likely (T, C, H, W), an array (T, H, W, C)
-    else:
-        first = (-1, 1)
-    if frames.ndim == 4:
-        axis = next((axis for axis in first if frames.shape[axis] in (1, 3, 4)), None)
-        if axis is not None:
-            move = torch.movedim if isinstance(frames, torch.Tensor) else np.moveaxis
-            return list(move(frames, axis, -1))
-    elif frames.ndim == 3:
-        return list(frames)
-    raise ValueError(
-        f"`video` has shape {tuple(frames.shape)}; pass (T, H, W, 3), (T, 3, H, W) or grey (T, H, W). Put a single "
-        "frame into a list: [frame]."
-    )
-
-
-def _frame_size(frame: Any, index: int) -> tuple[int, int]:
-    """(height, width) of a frame in memory or of an image file."""
-    if isinstance(frame, (str, os.PathLike)):
-        with _open_image(frame) as image:
-            return image.height, image.width
-    if isinstance(frame, Image.Image):
-        return frame.height, frame.width
-    shape = tuple(getattr(frame, "shape", ()))
-    if len(shape) == 3:
-        shape = shape[:2] if shape[-1] in (1, 2, 3, 4) else shape[1:]
-    if len(shape) != 2:
-        raise ValueError(
-            f"frame {index} of `video` is a {type(frame).__name__} of shape {tuple(getattr(frame, 'shape', ()))}; "
-            "pass PIL images, image paths, or arrays of shape (H, W, 3) or (3, H, W)."
-        )
-    return int(shape[0]), int(shape[1])
-
-
-def _load_frame(frame: Any) -> np.ndarray:
-    """One frame of any kind as uint8 RGB of shape (H, W, 3)."""
-    if isinstance(frame, (str, os.PathLike)):
-        with _open_image(frame) as image:
-            return to_rgb_array(image)
-    return to_rgb_array(frame)
-
-
-def _open_image(path: str | os.PathLike[str]) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"`video` names the frame {os.fspath(path)!r}, which is no image ({error}).") from None
+def _quoted(url: str) -> str:
+    """A URL with spaces and other letters than ASCII written as browsers send them; `%` escapes stay."""
+    parts = urllib.parse.urlsplit(url.strip())
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+    path, query = (urllib.parse.quote(part, safe="/%:=&?~+!$,;'@()*[]") for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 # --------------------------------------------------------------------------------------------------------------

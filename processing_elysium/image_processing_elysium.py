@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
@@ -24,6 +24,7 @@ from .resampling import resample as resample_tensors
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+EXIF_ORIENTATION = 0x0112  # the tag by which cameras say how a picture is to be turned
 _INSTEAD = {  # options of the library that we do not have, and what to do
     "do_center_crop": "boxes refer to the whole frame, so leave it off",
     "do_pad": "boxes refer to the whole frame, so leave it off",
@@ -32,21 +33,27 @@ _INSTEAD = {  # options of the library that we do not have, and what to do
 }
 
 
-def to_rgb_array(image: Any, input_data_format: str | None = None) -> np.ndarray:
+def to_rgb_array(image: Any, input_data_format: str | None = None, unit_range: bool | None = None) -> np.ndarray:
     """Turn one frame of any usual kind into RGB.
 
     Args:
-        image: PIL image of any mode (RGBA is laid on black), or array / tensor of shape (H, W), (H, W, C) or
-            (C, H, W) with C in {1, 2, 3, 4}; uint8, 16-bit (scaled down to 8), bool, or float in [0, 1] or [0, 255].
+        image: PIL image of any mode (RGBA is laid on black; turned as its EXIF orientation says), or array / tensor of
+            shape (H, W), (H, W, C) or (C, H, W) with C in {1, 2, 3, 4}; uint8, 16-bit (scaled down to 8), bool, or
+            float in [0, 1] or [0, 255].
         input_data_format: "channels_first" or "channels_last". None: the last axis holds the channels if it can.
+        unit_range: whether floats are in [0, 1] rather than in [0, 255]. None: they are if none of this frame is above
+            1. Frames of one video have one range, so that a dark one is not made bright: see `largest_float`.
 
     Returns:
         uint8 array of shape (H, W, 3).
 
     Raises:
-        ValueError: the shape is not that of a frame, it has no pixels, or values are NaN or outside their range.
+        ValueError: the shape is not that of a frame, it has no pixels, values are not real numbers, NaN or outside
+            their range.
     """
     if isinstance(image, Image.Image):
+        if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
         image = _pil_to_array(image)
     elif isinstance(image, torch.Tensor):
         image = image.detach().cpu()
@@ -63,13 +70,23 @@ def to_rgb_array(image: Any, input_data_format: str | None = None) -> np.ndarray
             f"`images` holds a frame of shape {np.shape(image)}; pass (H, W), (H, W, C) or (C, H, W) with 1 to 4 "
             "channels and at least one pixel."
         )
-    array = _to_uint8(array)
+    array = _to_uint8(array, unit_range)
     if array.shape[-1] in (2, 4):  # an alpha channel: lay the frame on black
         alpha = array[..., -1:].astype(np.uint16)
         array = ((array[..., :-1] * alpha + 127) // 255).astype(np.uint8)
     if array.shape[-1] == 1:
         array = np.repeat(array, 3, axis=-1)
     return array
+
+
+def largest_float(frame: Any) -> float | None:
+    """The largest value of a frame whose values are floats; None for other frames, whose range their type tells."""
+    if isinstance(frame, torch.Tensor):
+        return float(frame.max()) if frame.is_floating_point() and frame.numel() else None
+    if isinstance(frame, Image.Image):
+        return float(frame.getextrema()[1]) if frame.mode == "F" else None
+    array = np.asarray(frame) if hasattr(frame, "__array__") else np.empty(0, np.uint8)
+    return float(array.max()) if np.issubdtype(array.dtype, np.floating) and array.size else None
 
 
 def _pil_to_array(image: Image.Image) -> np.ndarray:
@@ -83,18 +100,23 @@ def _pil_to_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _to_uint8(array: np.ndarray) -> np.ndarray:
-    """Values of one frame as uint8; the meaning of the range follows from the dtype."""
+def _to_uint8(array: np.ndarray, unit_range: bool | None) -> np.ndarray:
+    """Values of one frame as uint8; the meaning of the range follows from the dtype, of floats from `unit_range`."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(
+            f"`images` holds a frame of {array.dtype} values; pass real numbers: uint8, uint16, or floats in "
+            "[0, 1] or [0, 255]."
+        )
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 255.0):
         raise _range_error(array.dtype, low, high)
-    if np.issubdtype(array.dtype, np.floating) and high <= 1.0:
+    if array.dtype.kind == "f" and (high <= 1.0 if unit_range is None else unit_range):
         array = array * 255.0
     return np.rint(array).astype(np.uint8)
 
@@ -171,9 +193,12 @@ class ElysiumImageProcessor(PilBackend):
         if tensors is not None:
             pixels = _tensor_path(tensors, target, resample, scale, mean, std)
         else:
-            frames = [to_rgb_array(frame, input_data_format) for frame in self._flat(images)]
+            frames = self._flat(images)
             if not frames:
                 raise ValueError("`images` is empty; pass at least one frame.")
+            largest = [value for value in map(largest_float, frames) if value is not None]
+            unit_range = not any(value > 1.0 for value in largest) if largest else None  # as in the tensor path
+            frames = [to_rgb_array(frame, input_data_format, unit_range) for frame in frames]
             pixels = _array_path(frames, target, resample, scale, mean, std)
         return BatchFeature(data={"pixel_values": pixels}, tensor_type=return_tensors)
 
@@ -228,6 +253,8 @@ def _to_grey_levels(frames: torch.Tensor) -> torch.Tensor:
         return frames.to(torch.uint8) * 255
     if frames.dtype == torch.uint16:
         return (frames.int() >> 8).to(torch.uint8)
+    if frames.is_complex():
+        raise ValueError(f"`images` holds {frames.dtype} values; pass real numbers: uint8, or floats in [0, 1].")
     pixels = frames.float()
     low, high = (float(value) for value in torch.aminmax(pixels))
     if not (low >= 0.0 and high <= 255.0):

@@ -20,6 +20,7 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
 from .image_processing_elysium import replace_code_links
+from .image_sequence import is_image_name, is_sequence
 from .prompts import Task, build_messages, check_text, check_trained_on, render_answer, untaught
 from .released import (
     COMPATS,
@@ -319,11 +320,19 @@ def _split_videos(videos: Any) -> list[Any]:
     """The single videos of `videos=`: one video, or any nesting of lists of them (a list of frames is one video)."""
     if getattr(videos, "ndim", 0) == 5:
         return list(videos)
-    if not isinstance(videos, (list, tuple)):
+    if not is_sequence(videos) or hasattr(videos, "num_frames"):
         return [videos]
-    if videos and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) in (2, 3) for item in videos):
+    items = [videos[index] for index in range(len(videos))]
+    if items and all(_is_frame(item) for item in items):
         return [videos]
-    return [video for item in videos for video in _split_videos(item)]
+    iterators = [item for item in items if hasattr(item, "__next__")]
+    if len({id(item) for item in iterators}) < len(iterators):
+        raise ValueError("`videos` holds the same iterator twice, and it can be read only once; pass one per video.")
+    return [video for item in items for video in _split_videos(item)]
+
+
+def _is_frame(item: Any) -> bool:
+    return isinstance(item, Image.Image) or is_image_name(item) or getattr(item, "ndim", 0) in (2, 3)
 
 
 ElysiumProcessor.register_for_auto_class()  # so that `save_pretrained` writes this code too

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet is marked `network` and sets it back
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` has several processes, and tests start more
 
 import torch
 from hypothesis import settings

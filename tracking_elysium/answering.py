@@ -32,7 +32,8 @@ class ClipAnswerer:
     """Answers clip requests with the library's greedy `generate`.
 
     Args:
-        model: an `ElysiumForConditionalGeneration`.
+        model: an `ElysiumForConditionalGeneration`, or peft's wrapper around one; it is put into evaluation mode, so
+            that a model straight from a trainer answers without dropout.
         processor: an `ElysiumProcessor`.
         batch_size: prompts per `generate` call.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
@@ -45,6 +46,7 @@ class ClipAnswerer:
         max_images: frames per pass of the vision tower.
         stops: token ids that end an answer.
         encodes_ahead: `prepare` encodes frames too.
+        uses_references: features of search windows depend on the window in which the object's box is known.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class ClipAnswerer:
     ) -> None:
         check_count("batch_size", batch_size)
         check_count("vision_memory_mb", vision_memory_mb, optional=True)
-        self.model, self.processor = model, processor
+        self.model, self.processor = without_wrapper(model).eval(), processor
+        model = self.model
         self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
         self.constrained = constrained
         self.stats = stats if stats is not None else Stats()
@@ -66,6 +69,7 @@ class ClipAnswerer:
         # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
         moved = getattr(model, "hf_device_map", None)
         self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
+        self.uses_references = bool(getattr(model.config, "reference_similarity", False))
         self._formats = AnswerFormats(processor, self.stops)
         self._warned = False
         self._budgets: dict[int, int] = {}
@@ -132,10 +136,27 @@ class ClipAnswerer:
                 chunk = fresh[first : first + self.max_images]
                 resize([frame for frame in chunk if frame.pixels is None], self.processor, device)
                 pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
-                encoded = self.model.base_model.get_image_features(pixel_values=pixels)
+                encoded = self._encode(pixels, chunk)
                 kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
                 for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
                     frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
+
+    def _encode(self, pixels: torch.Tensor, frames: list[VideoFrame]) -> Any:
+        """Features of a chunk; those of search windows depend on the patches of their reference, which comes first."""
+        base = self.model.base_model
+        if not self.uses_references or all(frame.reference is None for frame in frames):
+            return base.get_image_features(pixel_values=pixels)
+        patches = base.patches(base.encode_patches(pixels).last_hidden_state)  # (F, N, C)
+        for frame, own in zip(frames, patches, strict=True):
+            if frame.reference is frame:
+                frame.patches = own.clone()  # so that the rest of the chunk can be freed
+        nothing = torch.zeros_like(patches[0])
+        references = [nothing if frame.reference is None else frame.reference.patches for frame in frames]
+        unknown = np.full(4, np.nan)
+        boxes = np.stack([unknown if frame.reference is None else frame.reference_box for frame in frames])
+        own = torch.tensor([frame.reference is frame for frame in frames])
+        boxes = torch.tensor(boxes, dtype=torch.float32, device=patches.device)
+        return base.compress(patches, torch.stack(references), boxes, own)
 
     def prepare(self, frames: list[VideoFrame]) -> None:
         """Do ahead what needs no question: resizing and, where `encodes_ahead`, the vision tower.
@@ -219,6 +240,23 @@ class ClipAnswerer:
             end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
             self.stats.tokens += min(end, limit)
             self.stats.row_forwards += min(end, limit)
+
+
+def without_wrapper(model: Any) -> Any:
+    """The Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
+
+    Raises:
+        ValueError: the adapter adds virtual tokens, which only the wrapper's own forward pass knows.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    adapter = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise ValueError(
+            f"`model` has a {adapter.peft_type.value} adapter, whose virtual tokens the pipeline cannot place; use an "
+            "adapter inside the layers, such as LoRA."
+        )
+    return model.get_base_model()
 
 
 def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:

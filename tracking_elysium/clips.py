@@ -58,6 +58,19 @@ def clip_schedule(num_frames: int, clip_len: int = 8, overlap: int = 1, single_p
     return clips
 
 
+def zoom_schedule(num_frames: int) -> list[Clip]:
+    """Cut a video for search windows: the first frame alone, then each frame with the one before it.
+
+    Args:
+        num_frames: length of the video in frames.
+
+    Returns:
+        Clips in order; every frame is reported by exactly one of them.
+    """
+    pairs = [Clip(frame - 1, frame + 1, frame) for frame in range(1, num_frames)]
+    return [Clip(0, 1, 0), *pairs] if num_frames else []
+
+
 # --------------------------------------------------------------------------------------------------------------
 # reading clip by clip
 # --------------------------------------------------------------------------------------------------------------
@@ -95,14 +108,15 @@ def read_clips(
         return
     total = start + 1 if backward else source.num_frames - start
     shared: list[VideoFrame] = []
-    for clip in clip_schedule(total, options.clip_len, options.overlap, options.single_pass_up_to):
+    overlap = options.cut[1]
+    for clip in zoom_schedule(total) if options.zoom else clip_schedule(total, *options.cut):
         steps = range(clip.report_from, clip.stop)
         indices = [start - step if backward else start + step for step in steps]
         fresh = _read(source, indices)
         if fresh:
             frames = shared + fresh
             yield ReadClip(clip.start, frames, len(shared))
-            shared = frames[len(frames) - options.overlap :]
+            shared = frames[len(frames) - overlap :]
         if len(fresh) < len(indices):  # the video broke off; the source has warned
             return
 
@@ -132,7 +146,8 @@ def _clips_of_stream(
         except Exception as error:
             errors.append(error)
 
-    fresh_frames, size = coming(), options.clip_len
+    size, overlap, in_one_piece = options.cut
+    fresh_frames = coming()
 
     def filled(count: int) -> Iterator[Any]:
         """Read until `ahead` holds so many frames or there are no more; `NOT_YET` for each that has yet to come."""
@@ -142,19 +157,19 @@ def _clips_of_stream(
             else:
                 ahead.append(frame)
 
-    if options.single_pass_up_to > size:  # only one frame more tells that it does not go in one piece
-        yield from filled(options.single_pass_up_to + 1)
-        size = size if len(ahead) > options.single_pass_up_to else options.single_pass_up_to
+    if in_one_piece > size:  # only one frame more tells that it does not go in one piece
+        yield from filled(in_one_piece + 1)
+        size = size if len(ahead) > in_one_piece else in_one_piece
     shared: list[VideoFrame] = []
     first_step = 0
     while True:
-        wanted = size - len(shared)
+        wanted = 1 if options.zoom else size - len(shared)  # with search windows the first frame stands alone
         yield from filled(wanted)
         if not ahead:
             break
         clip = shared + [ahead.popleft() for _ in range(min(wanted, len(ahead)))]
         yield ReadClip(first_step, clip, len(shared))
-        shared = clip[len(clip) - options.overlap :]
+        shared = clip[len(clip) - overlap :]
         first_step += len(clip) - len(shared)
     if errors:
         raise errors[0]

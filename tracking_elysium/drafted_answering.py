@@ -81,6 +81,7 @@ class DraftedAnswerer(ClipAnswerer):
         compile: bool = False,
     ) -> None:
         super().__init__(model, processor, batch_size, vision_memory_mb, constrained, stats)
+        model = self.model  # without a wrapper
         self._queue: deque[AnswerRow] = deque()
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []
@@ -269,7 +270,7 @@ class DraftedAnswerer(ClipAnswerer):
             inputs_embeds=embeds,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self._cache,
+            **{self.model.cache_name: self._cache},
             use_cache=True,
             return_dict=True,
         ).last_hidden_state

@@ -25,6 +25,10 @@ class VideoFrame:
         pixels: (3, S, S) tensor if the frame was resized ahead of time, until the vision tower has seen it.
         features: (K, D) tensor once the vision tower has seen the frame.
         kept_indices: (K,) patches that the tokens came from, where the compressor keeps patches.
+        reference: for a search window, the window in which the object's box is known; the tokens of a model with
+            `reference_similarity` depend on it. None for whole frames.
+        reference_box: that box, (4,) in [0, 1] of the reference.
+        patches: (N, C) patch tokens, kept where the frame is the reference of others.
     """
 
     index: int
@@ -33,6 +37,9 @@ class VideoFrame:
     pixels: torch.Tensor | None = None
     features: torch.Tensor | None = None
     kept_indices: torch.Tensor | None = None
+    reference: VideoFrame | None = None
+    reference_box: np.ndarray | None = None
+    patches: torch.Tensor | None = None
 
 
 @dataclass

@@ -46,6 +46,11 @@ class TrackingOptions:
             CUDA graphs. Worth its first half minute where much is tracked; boxes may differ where rounding decides.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
             MiB. None: what suits the device.
+        zoom: follow each object in a search window, a square crop around its last box, one new frame at a time; the
+            first frame is shown beside it. An expression is found in the whole first frame. `clip_len`, `overlap` and
+            `single_pass_up_to` are not used then.
+        zoom_factor: side of the search window over the square root of the box's area; wider while the object is lost
+            or fast.
         stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
             ahead; the source then counts as ended, with a warning. None waits for ever.
 
@@ -63,6 +68,8 @@ class TrackingOptions:
     constrained: bool = _option(True, "hold answers to the box format: every frame gets a box")
     compile: bool = _option(False, "compile the language model: for long videos (drafted only)")
     vision_memory_mb: int | None = _option(None, "memory of the vision tower's passes, by default the device's", "MB")
+    zoom: bool = _option(False, "follow each object in a search window around it, a crop, one new frame at a time")
+    zoom_factor: float = _option(4.0, "side of the search window over that of the object", "F")
     stall_timeout: float | None = _option(60.0, "a stream that gives no frame for so long has ended; none waits", "S")
 
     def __post_init__(self) -> None:
@@ -73,9 +80,18 @@ class TrackingOptions:
         check_switch("constrained", self.constrained)
         check_switch("compile", self.compile)
         check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
+        check_switch("zoom", self.zoom)
+        _check_zoom_factor(self.zoom_factor)
         check_number("stall_timeout", self.stall_timeout, above=0, optional="to wait for ever")
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise ValueError(f"`prompt`={self.prompt!r} must be a text with a slot such as {{box}}, or None.")
+
+    @property
+    def cut(self) -> tuple[int, int, int]:
+        """Frames per clip, frames shared by clips, and frames that go in one piece, as they are in effect."""
+        if self.zoom:  # the frame before and the new one
+            return 2, 1, 0
+        return self.clip_len, self.overlap, self.single_pass_up_to
 
 
 def options_given(given: dict[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -150,6 +166,11 @@ def check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> N
     if overlap >= clip_len:
         raise ValueError(f"`overlap`={overlap} must be at least 0 and below `clip_len`={clip_len}; the paper uses 1.")
     check_count("single_pass_up_to", single_pass_up_to, least=0, advice="0 always cuts into clips")
+
+
+def _check_zoom_factor(factor: Any) -> None:
+    if isinstance(factor, bool) or not isinstance(factor, numbers.Real) or not 1.2 <= factor <= 20:
+        raise ValueError(f"`zoom_factor`={_short(factor)} must be a number from 1.2 to 20; the default is 4.")
 
 
 def _short(value: Any) -> str:

@@ -25,10 +25,11 @@ from transformers.dynamic_module_utils import custom_object_save
 from .answering import ClipAnswerer
 from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
+from .lanes import build_request
 from .options import TrackingOptions, check_choice, check_count, options_given
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
-from .session import TrackingSession, build_request
+from .session import TrackingSession
 from .stats import Stats
 from .threads import threads_for, with_threads
 

@@ -49,6 +49,13 @@ class ObjectQuery:
             )
 
 
+# A list of files with these endings is one video; equal to those of the processing package, as a test holds.
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".tga"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"),
+)
+
+
 @dataclass(frozen=True)
 class Subjects:
     """Who is meant in one video, as the caller gave it.
@@ -112,11 +119,26 @@ def make_queries(source: Any, processor: Any, subjects: Subjects, direction: str
 
 
 def is_batch(videos: Any) -> bool:
-    """Whether `videos` is a list of videos; a list of frames (images, arrays of up to 3 dimensions) is one video."""
-    if not isinstance(videos, (list, tuple)) or not videos:
+    """Whether `videos` is a list of videos; a list of frames (images, image paths, arrays up to 3-D) is one video.
+
+    A column of a data set counts as a list.
+
+    Raises:
+        ValueError: an iterator stands in the list twice; it can be read once.
+    """
+    if isinstance(videos, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(videos, "num_frames"):
         return False
+    if hasattr(videos, "__array__") or not (hasattr(videos, "__len__") and hasattr(videos, "__getitem__")):
+        return False
+    if not len(videos):
+        return False
+    iterators = [item for item in videos if hasattr(item, "__next__")] if isinstance(videos, (list, tuple)) else []
+    if len({id(item) for item in iterators}) < len(iterators):
+        raise ValueError("`videos` holds the same iterator twice, and it can be read only once; pass one per video.")
     first = videos[0]
-    if hasattr(first, "num_frames") or isinstance(first, (str, bytes, list, tuple)) or hasattr(first, "__fspath__"):
+    if isinstance(first, str) or hasattr(first, "__fspath__"):
+        return not str(first).lower().endswith(IMAGE_ENDINGS)
+    if hasattr(first, "num_frames") or isinstance(first, (bytes, list, tuple)) or hasattr(first, "read"):
         return True
     if hasattr(first, "__array__") or hasattr(first, "ndim"):
         return np.ndim(first) == 4

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .queries import ObjectQuery
+from .zoom import ZoomState
 
 
 def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np.ndarray | None:
@@ -42,6 +43,7 @@ class Track:
     query: ObjectQuery
     seen: deque = field(default_factory=lambda: deque(maxlen=5))  # (step, box) the model gave, latest last
     recent: dict[int, np.ndarray] = field(default_factory=dict)  # step -> box, for the frames the next clip shares
+    zoom: ZoomState | None = None  # where the object is followed in search windows
 
     def is_given(self, step: int) -> bool:
         """Whether the box of `step` comes with the question."""

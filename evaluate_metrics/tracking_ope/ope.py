@@ -9,7 +9,7 @@ Legend of shapes: F frames of one video, V videos.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,15 +20,49 @@ REPORTED_AT = 20  # the point of a 51-point curve that is published: 20 px, and 
 
 
 @dataclass(frozen=True)
+class AbsentRule:
+    """Errors of a frame that has no valid ground truth. Its IoU is -1; an error of -1 is a hit, of inf a miss.
+
+    Args:
+        flagged_px: Center error in pixels where a flag says that the object is absent.
+        flagged_normalized: Normalized center error there.
+        unboxed_px: Center error in pixels where no flag does, but the ground truth is no box.
+        unboxed_normalized: Normalized center error there.
+        in_denominator: These frames stay in the denominator of every curve.
+    """
+
+    flagged_px: float
+    flagged_normalized: float
+    unboxed_px: float
+    unboxed_normalized: float
+    in_denominator: bool = True
+
+
+HIT, MISS = -1.0, float("inf")
+# What `absent_as` chooses from are the three branches of pytracking's code: for OTB and whatever has no branch of its
+# own, for LaSOT, for UAV123. The others belong to conventions below.
+ABSENT_AS = ("ignore", "lasot", "uav")
+ABSENT_RULES: dict[str, AbsentRule] = {
+    "ignore": AbsentRule(MISS, HIT, MISS, HIT, in_denominator=False),
+    "lasot": AbsentRule(MISS, MISS, MISS, HIT),
+    "uav": AbsentRule(HIT, HIT, HIT, HIT),
+    "flagged_miss": AbsentRule(MISS, MISS, HIT, HIT),
+    "miss": AbsentRule(MISS, MISS, MISS, MISS),
+    "drop": AbsentRule(MISS, MISS, MISS, MISS, in_denominator=False),
+}
+
+
+@dataclass(frozen=True)
 class Convention:
     """What a toolkit does where the protocol is silent.
 
     Args:
         first_frame_given: The first prediction is replaced by the ground truth.
-        repeat_invalid: A prediction that is no box (NaN, zero or negative size) repeats the one before it.
-        unboxed_is_hit: A frame whose ground truth is no box, and which no flag calls absent, has center error -1: a
-            hit in both precisions, a miss in success. Otherwise the error is infinite, a miss everywhere.
-        drop_absent: Frames without the object leave the denominator too.
+        repeat_invalid: A prediction that is no box (NaN, zero or negative size) repeats the one before it, except
+            where the ground truth is NaN.
+        absent_as: Name in `ABSENT_RULES`: how frames without a valid ground truth count.
+        positive_corner: A valid ground truth has all of x, y, w, h positive, else only w and h.
+        center_decides: For the two precisions a ground truth is valid if its center is positive on both axes.
         round_boxes: Boxes of both sides are rounded to whole pixels first.
         inclusive: Success counts IoU >= t instead of IoU > t.
         num_precision_thresholds: Points on both precision curves.
@@ -41,8 +75,9 @@ class Convention:
 
     first_frame_given: bool = True
     repeat_invalid: bool = True
-    unboxed_is_hit: bool = False
-    drop_absent: bool = False
+    absent_as: str = "lasot"
+    positive_corner: bool = True
+    center_decides: bool = False
     round_boxes: bool = False
     inclusive: bool = False
     num_precision_thresholds: int = 51
@@ -55,11 +90,15 @@ class Convention:
 
 CONVENTIONS: dict[str, Convention] = {
     "pytracking": Convention(),
-    "pytracking_uav123": Convention(unboxed_is_hit=True),
-    "pysot": Convention(first_frame_given=False, repeat_invalid=False, unboxed_is_hit=True),
-    "got10k": Convention(repeat_invalid=False, drop_absent=True, normalized_score="mean"),
+    "lasot": Convention(),
+    "pytracking_uav123": Convention(absent_as="uav"),
+    "pytracking_unclipped": Convention(absent_as="miss", positive_corner=False),
+    "pysot": Convention(first_frame_given=False, repeat_invalid=False, absent_as="flagged_miss", center_decides=True),
+    "got10k": Convention(repeat_invalid=False, absent_as="drop", positive_corner=False, normalized_score="mean"),
     "trackingnet": Convention(
         repeat_invalid=False,
+        absent_as="miss",
+        positive_corner=False,
         round_boxes=True,
         inclusive=True,
         num_precision_thresholds=21,
@@ -68,18 +107,22 @@ CONVENTIONS: dict[str, Convention] = {
         normalized_score="trapezoid",
     ),
     "elysium_legacy": Convention(
-        first_frame_given=False, repeat_invalid=False, clamp_px=(1.0, 100.0), skip_videos_without_boxes=True
+        first_frame_given=False,
+        repeat_invalid=False,
+        absent_as="miss",
+        clamp_px=(1.0, 100.0),
+        skip_videos_without_boxes=True,
     ),
 }
 
 
 @dataclass(frozen=True)
 class FrameErrors:
-    """Errors of one video over its F counted frames, and the number of frames they are shares of.
+    """Errors of one video over its F frames, and the number of frames that they are shares of.
 
     Args:
-        iou: (F,) intersection over union; -1 where the object is absent.
-        center_px: (F,) distance of the box centers in pixels; -1 or inf where there is no ground truth.
+        iou: (F,) intersection over union; -1 where there is no valid ground truth.
+        center_px: (F,) distance of the box centers in pixels; -1 or inf where there is no valid ground truth.
         center_normalized: (F,) the same with each axis divided by the ground truth's width and height.
         num_frames: Denominator of every curve.
     """
@@ -120,68 +163,100 @@ def box_iou(a_xywh_px: np.ndarray, b_xywh_px: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=both)
 
 
-def repeat_previous(boxes_xywh_px: np.ndarray) -> np.ndarray:
+def repeat_previous(boxes_xywh_px: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
     """Replace every row that is no box by the row before it; leading ones stay as they are.
 
     Args:
         boxes_xywh_px: (F, 4).
+        keep: (F,) bool, rows that stay whatever they are. None: no such rows.
 
     Returns:
         (F, 4), a new array.
     """
-    last_good = np.maximum.accumulate(np.where(is_box(boxes_xywh_px), np.arange(len(boxes_xywh_px)), 0))
-    return boxes_xywh_px[last_good]
+    stays = is_box(boxes_xywh_px) if keep is None else is_box(boxes_xywh_px) | keep
+    return boxes_xywh_px[np.maximum.accumulate(np.where(stays, np.arange(len(stays)), 0))]
 
 
 def frame_errors(
     prediction_xywh_px: np.ndarray,
     reference_xywh_px: np.ndarray,
-    visible: np.ndarray | None = None,
+    absent: np.ndarray | None = None,
     convention: str | Convention = "pytracking",
+    absent_as: str | None = None,
 ) -> FrameErrors:
     """Errors of one video, frame by frame.
 
     Args:
         prediction_xywh_px: (F, 4); NaN rows where the tracker gave no box.
         reference_xywh_px: (F, 4); NaN rows or zero sizes where the object is absent.
-        visible: (F,) bool, False where the object is fully occluded or out of view. None: visible wherever the
-            reference is a box.
+        absent: (F,) of 0 and 1, or bool: 1 where the object is fully occluded or out of view. None: nowhere.
         convention: A name in `CONVENTIONS` or an own `Convention`.
+        absent_as: One of `ABSENT_AS`; None: what the convention says.
 
     Returns:
-        The errors over the frames which the convention counts.
+        The errors of all frames, and the number of them that the convention counts.
 
     Raises:
-        ValueError: Shapes that do not fit, or an unknown convention.
+        ValueError: Shapes that do not fit, flags that are neither 0 nor 1, or an unknown name.
     """
-    rule = get_convention(convention)
+    rule = get_convention(convention, absent_as)
     pred, ref = as_boxes(prediction_xywh_px, "prediction"), as_boxes(reference_xywh_px, "reference")
     if len(pred) != len(ref):
         raise ValueError(
             f"prediction has {len(pred)} boxes, reference has {len(ref)}: one row per frame, NaN for a missing box."
         )
-    seen = np.ones(len(ref), dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
-    if seen.shape != (len(ref),):
-        raise ValueError(f"visible has shape {seen.shape}, must be ({len(ref)},): one flag per frame.")
+    flagged = _as_flags(absent, len(ref))
     pred, ref = _prepare(pred, ref, rule)
-    valid = is_box(ref) & seen
+    valid = is_box(ref) & ~flagged
+    if rule.positive_corner:
+        valid &= (ref[:, :2] > 0).all(axis=1)
+    counted = np.ones(len(ref), dtype=bool) if ABSENT_RULES[rule.absent_as].in_denominator else valid
+    center, normalized = _center_errors(pred, ref, valid, flagged, rule)
+    if rule.absent_as == "drop":  # hits nothing and counts for nothing
+        center, normalized, pred, ref, valid = (array[valid] for array in (center, normalized, pred, ref, valid))
+    iou = np.where(valid, box_iou(pred, ref), -1.0)
+    return FrameErrors(iou, center, normalized, int(counted.sum()))
 
+
+def _center_errors(
+    pred: np.ndarray, ref: np.ndarray, valid: np.ndarray, flagged: np.ndarray, rule: Convention
+) -> tuple[np.ndarray, np.ndarray]:
+    """Center errors (F,) in pixels and normalized; a prediction that is NaN misses, one without size has a center."""
+    absent = ABSENT_RULES[rule.absent_as]
     with np.errstate(invalid="ignore", divide="ignore"):
-        iou = np.where(valid, box_iou(pred, ref), -1.0)
-        offset = (pred[:, :2] + (pred[:, 2:] - 1) / 2) - (ref[:, :2] + (ref[:, 2:] - 1) / 2)
+        centers = ref[:, :2] + (ref[:, 2:] - 1) / 2
+        offset = pred[:, :2] + (pred[:, 2:] - 1) / 2 - centers
         center = np.hypot(offset[:, 0], offset[:, 1])
-        normalized = np.hypot(offset[:, 0] / ref[:, 2], offset[:, 1] / ref[:, 3])
-    absent_error = np.where(seen & rule.unboxed_is_hit, -1.0, np.inf)
-    found = is_box(pred)
-    center, normalized = (
-        np.where(valid, np.where(found, error, np.inf), absent_error) for error in (center, normalized)
+        size = ref[:, 2:] + 1e-16  # pysot's guard; a size of zero gets here under `center_decides` only
+        normalized = np.hypot(*(offset / size).T)
+        if rule.center_decides:
+            valid = (centers > 0).all(axis=1) & ~flagged
+    found = np.isfinite(pred).all(axis=1)
+    return (
+        np.where(valid, np.where(found, center, MISS), np.where(flagged, absent.flagged_px, absent.unboxed_px)),
+        np.where(
+            valid,
+            np.where(found, normalized, MISS),
+            np.where(flagged, absent.flagged_normalized, absent.unboxed_normalized),
+        ),
     )
-    keep = valid if rule.drop_absent else np.ones(len(ref), dtype=bool)
-    return FrameErrors(iou[keep], center[keep], normalized[keep], int(keep.sum()))
+
+
+def _as_flags(absent: np.ndarray | Sequence | None, num_frames: int) -> np.ndarray:
+    """Read absence flags as a (F,) bool array; None flags nothing."""
+    if absent is None:
+        return np.zeros(num_frames, dtype=bool)
+    flags = np.asarray(absent)
+    if flags.shape != (num_frames,):
+        raise ValueError(f"absent has shape {flags.shape}, must be ({num_frames},): one flag per frame.")
+    if not np.isin(flags, (0, 1)).all():
+        wrong = flags[~np.isin(flags, (0, 1))][0]
+        raise ValueError(f"absent holds {wrong!r}; a flag is 1 where the object is absent, else 0.")
+    return flags.astype(bool)
 
 
 def video_curves(errors: FrameErrors, convention: str | Convention = "pytracking") -> dict[str, np.ndarray]:
-    """Success, precision and normalised-precision curves of one video.
+    """Success, precision and normalized-precision curves of one video.
 
     Args:
         errors: From `frame_errors`.
@@ -227,54 +302,57 @@ def scores_of(curves: dict[str, np.ndarray], convention: str | Convention = "pyt
 
 
 def average_overlap(
-    prediction_xywh_px: np.ndarray, reference_xywh_px: np.ndarray, visible: np.ndarray | None = None
+    prediction_xywh_px: np.ndarray, reference_xywh_px: np.ndarray, absent: np.ndarray | None = None
 ) -> np.ndarray:
     """Overlaps that GOT-10k averages: the first frame and frames without the object dropped.
 
     Args:
         prediction_xywh_px: (F, 4).
         reference_xywh_px: (F, 4).
-        visible: (F,) bool or None.
+        absent: (F,) of 0 and 1, or None.
 
     Returns:
         (F',) IoU of the counted frames, F' < F.
     """
-    as_predicted = Convention(first_frame_given=False, repeat_invalid=False)
-    iou = frame_errors(prediction_xywh_px, reference_xywh_px, visible, as_predicted).iou[1:]
+    as_predicted = Convention(first_frame_given=False, repeat_invalid=False, positive_corner=False)
+    iou = frame_errors(prediction_xywh_px, reference_xywh_px, absent, as_predicted).iou[1:]
     return iou[iou >= 0]
 
 
 def evaluate_ope(
     predictions: Sequence[np.ndarray],
     references: Sequence[np.ndarray],
-    visible: Sequence[np.ndarray] | None = None,
-    convention: str = "pytracking",
+    absent: Sequence[np.ndarray] | None = None,
+    convention: str | Convention = "pytracking",
+    absent_as: str | None = None,
 ) -> dict:
     """Score V videos: the mean over frames inside a video, then over videos.
 
     Args:
         predictions: V arrays (F, 4), x, y, w, h in pixels; NaN rows where the tracker gave no box.
         references: V arrays (F, 4); NaN rows or zero sizes where the object is absent.
-        visible: V arrays (F,) of bool, or None.
-        convention: A name in `CONVENTIONS`.
+        absent: V arrays (F,) of 0 and 1: 1 where the object is fully occluded or out of view. None: nowhere.
+        convention: A name in `CONVENTIONS` or an own `Convention`.
+        absent_as: How frames without a valid ground truth count, one of `ABSENT_AS`; None: as the convention says.
 
     Returns:
         `auc`, `precision`, `normalized_precision` (floats in [0, 1]; a perfect tracker has auc 20/21 under a strict
-        success curve), `success_curve`, `precision_curve`, `normalized_precision_curve` (lists), `ao`, `sr_50`,
-        `sr_75` (GOT-10k's, over all counted frames; NaN when there is none), `per_video` (V dicts of the three
-        scores, None for a video left out), `num_videos`, `num_frames` and `convention`.
+        success curve; under "ignore" the last can exceed 1, as in pytracking), `success_curve`, `precision_curve`,
+        `normalized_precision_curve` (lists), `ao`, `sr_50`, `sr_75` (GOT-10k's, over all counted frames; NaN when
+        there is none), `per_video` (V dicts of the three scores, None for a video left out), `num_videos`,
+        `num_frames`, `convention` and `absent_as` (None where the convention decided).
 
     Raises:
-        ValueError: Counts or shapes that do not fit, an unknown convention, or no video to score.
+        ValueError: Counts or shapes that do not fit, an unknown name, or no video to score.
     """
-    rule = get_convention(convention)
-    if len(predictions) != len(references) or (visible is not None and len(visible) != len(references)):
-        counts = (len(predictions), len(references), None if visible is None else len(visible))
-        raise ValueError(f"predictions, references, visible hold {counts} videos: give the same number of each.")
+    rule = get_convention(convention, absent_as)
+    if len(predictions) != len(references) or (absent is not None and len(absent) != len(references)):
+        counts = (len(predictions), len(references), None if absent is None else len(absent))
+        raise ValueError(f"predictions, references, absent hold {counts} videos: give the same number of each.")
     per_video: list[dict | None] = []
     curves, overlaps, num_frames = [], [], 0
     for index, (pred, ref) in enumerate(zip(predictions, references, strict=True)):
-        flags = None if visible is None else visible[index]
+        flags = None if absent is None else absent[index]
         errors = frame_errors(pred, ref, flags, rule)
         overlaps.append(average_overlap(pred, ref, flags))
         nothing = rule.skip_videos_without_boxes and not np.isfinite(as_boxes(pred, "prediction")).all(axis=1).any()
@@ -295,11 +373,12 @@ def evaluate_ope(
         "num_videos": len(curves),
         "num_frames": num_frames,
         "convention": convention if isinstance(convention, str) else "custom",
+        "absent_as": absent_as,
     }
 
 
-def get_convention(convention: str | Convention) -> Convention:
-    """Look a convention up by name; one of your own passes through.
+def get_convention(convention: str | Convention, absent_as: str | None = None) -> Convention:
+    """Look a convention up by name, one of your own passes through; `absent_as` replaces its rule for absent frames.
 
     Raises:
         ValueError: An unknown name.
@@ -307,8 +386,14 @@ def get_convention(convention: str | Convention) -> Convention:
     if isinstance(convention, str):
         if convention not in CONVENTIONS:
             raise ValueError(f"convention={convention!r} is unknown: choose one of {', '.join(CONVENTIONS)}.")
-        return CONVENTIONS[convention]
-    return convention
+        convention = CONVENTIONS[convention]
+    if absent_as is None:
+        return convention
+    if absent_as not in ABSENT_AS:
+        raise ValueError(f"absent_as={absent_as!r} is unknown: choose one of {', '.join(ABSENT_AS)}, or None.")
+    # Ignored frames are hits in normalized precision only where pytracking's own code is repeated.
+    plain = absent_as == "ignore" and convention.absent_as not in ABSENT_AS
+    return replace(convention, absent_as="drop" if plain else absent_as)
 
 
 def as_boxes(boxes: np.ndarray | Sequence, name: str) -> np.ndarray:
@@ -330,7 +415,7 @@ def as_boxes(boxes: np.ndarray | Sequence, name: str) -> np.ndarray:
 def _prepare(pred: np.ndarray, ref: np.ndarray, rule: Convention) -> tuple[np.ndarray, np.ndarray]:
     """Apply the convention's repairs, in the toolkits' order: invalid ones first, then the given first frame."""
     if rule.repeat_invalid:
-        pred = repeat_previous(pred)
+        pred = repeat_previous(pred, keep=np.isnan(ref).any(axis=1))
     if rule.round_boxes:
         pred, ref = np.round(pred), np.round(ref)
     if rule.clamp_px is not None:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,33 @@ def find_folder(name: str | Path, argument: str, starts: tuple[Path, ...] = (Pat
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ValueError names the file when it is missing or broken."""
+    """A JSON object; ValueError names the file when it is missing, broken or holds something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; a checkpoint folder needs it.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); download it again.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {_kind(content)}; expected a mapping (`{{...}}`): download it again.")
+    return content
+
+
+def mapping_of(fields: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """The mapping under a key of a JSON object read from `path`; empty where it is absent or null.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    value = fields.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{path}: {key} is {_kind(value)}; expected a mapping (`{{...}}`): correct the file.")
+    return value or {}
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
 
 
 class CheckpointReader:
@@ -91,7 +112,7 @@ class CheckpointReader:
         for name in WEIGHTS:
             index = self.folder / f"{name}.index.json"
             if index.is_file():
-                names = sorted(set(read_json(index).get("weight_map", {}).values()))
+                names = _shard_names(index)
                 missing = [n for n in names if not (self.folder / n).is_file()]
                 if missing or not names:
                     shards = ", ".join(missing) or "none at all"
@@ -113,6 +134,17 @@ class CheckpointReader:
             with open_weights(path) as tensors:
                 for key in tensors.keys():  # noqa: SIM118
                     yield key, tensors.get_tensor(key)
+
+
+def _shard_names(index: Path) -> list[str]:
+    """File names that an index lists, sorted; a name that leads out of the folder is refused."""
+    names = list(mapping_of(read_json(index), "weight_map", index).values())
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\:\0"):
+            raise ValueError(
+                f"{index} names the shard {name!r}; expected the name of a file beside it: do not use this checkpoint."
+            )
+    return sorted(set(names))
 
 
 class _TorchFile:
@@ -144,14 +176,16 @@ def open_weights(path: Path) -> Iterator[Any]:
             yield tensors
         return
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Only files in torch's zip format, from 1.6 on, can be mapped; older ones are read whole.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises anything from UnpicklingError to RuntimeError
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
             f"{path} cannot be read as plain tensors ({type(error).__name__}: {reason}): it is broken, or a pickle "
             "with code in it, which is refused; ask for safetensors."
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} holds more than named tensors; pass a state dict.")
     yield _TorchFile(state)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, LlamaConfig, PreTrainedConfi
 from ..configuration_elysium import ElysiumConfig
 from ..modeling_elysium import ElysiumForConditionalGeneration
 from ..token_compression import build_compressor
-from .files import CheckpointReader, find_folder, read_json
+from .files import CheckpointReader, find_folder, mapping_of, read_json
 from .layouts import (
     LANGUAGE_MODEL,
     OURS,
@@ -141,13 +141,17 @@ def make_plan(src: str, llm: str | None = None, vision: str | None = None) -> Pl
     homes = _homes(folder, fields, llm, vision, released)
     text_config, vision_config = _base_configs(folder, fields, homes)
     tokenizer = load_tokenizer(homes.get("llm", folder))
-    adapter = fields.get("adapter_config") or {}
+    adapter = {
+        key: _whole_number(value, f"{folder / 'config.json'}: adapter_config: {key}")
+        for key, value in mapping_of(fields, "adapter_config", folder / "config.json").items()
+        if key in ("in_token_num", "out_token_num")
+    }
     share = 108 * (vision_config.image_size // vision_config.patch_size) ** 2 // 576  # the paper's, for LLaVA
     config = ElysiumConfig(
         text_config=text_config.to_dict(),
         vision_config=vision_config.to_dict(),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        num_image_tokens=int(adapter.get("out_token_num", max(share, 1))),
+        num_image_tokens=adapter.get("out_token_num", max(share, 1)),
         projector_bias=any((layout.to_ours(key) or "").endswith("linear_1.bias") for key in reader.keys),
     )
     patches = adapter.get("in_token_num", config.num_patches)
@@ -213,9 +217,16 @@ def _check_released(fields: dict[str, Any], reader: CheckpointReader) -> None:
             f"{reader.folder} has an unknown compressor: its adapter holds {_some(names)}, and the supported one (the "
             "T-Selector) holds adapter.trans_weight, adapter.trans_bias and adapter.pre_proj."
         )
-    kind = (fields.get("projector_config") or {}).get("type", PROJECTORS[0])
+    projector = mapping_of(fields, "projector_config", reader.folder / "config.json")
+    kind = projector.get("type", PROJECTORS[0])
     if kind not in PROJECTORS:
         raise ValueError(f"projector_config has type {kind!r}; supported is {', '.join(map(repr, PROJECTORS))}.")
+
+
+def _whole_number(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} is {value!r}; expected a whole number from 1 on: correct the file.")
+    return value
 
 
 def _homes(
@@ -229,12 +240,12 @@ def _homes(
             # Relative names in a configuration start from it; a folder of that name elsewhere is chance.
             flag, starts = f"config.json (pass --{part} for another): {key}", (folder, Path())
             if released:
-                name = (fields.get(key) or {}).get("pretrained_model_name_or_path")
+                name = mapping_of(fields, key, folder / "config.json").get("pretrained_model_name_or_path")
             elif part == "vision" and "vision_config" not in fields:
                 name = fields.get("mm_vision_tower")
             else:
                 continue
-        if not name:
+        if not name or not isinstance(name, str):
             raise ValueError(f"{folder / 'config.json'} does not name a base model for {part}; pass --{part}.")
         homes[part] = find_folder(name, flag, starts, weights=not released or given is not None)
     return homes
@@ -249,16 +260,25 @@ def _base_configs(
     elif "text_config" in fields:
         text_config = _read_config(folder).text_config
     else:  # LLaVA's own repository writes Llama's fields and its own in one
-        text_config = LlamaConfig(**{k: v for k, v in fields.items() if k in LlamaConfig().to_dict()})
+        known = {key: value for key, value in fields.items() if key in LlamaConfig().to_dict()}
+        text_config = _checked_config(lambda: LlamaConfig(**known), folder)
     vision_config = _read_config(homes.get("vision", folder))
     # A CLIP (or LLaVA) configuration holds that of its tower.
     return text_config, getattr(vision_config, "vision_config", vision_config)
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
-    read_json(folder / "config.json")
+    path = folder / "config.json"
+    fields = read_json(path)
+    for key in ("text_config", "vision_config"):
+        mapping_of(fields, key, path)
+    return _checked_config(lambda: AutoConfig.from_pretrained(folder), folder)
+
+
+def _checked_config(make: Callable[[], PreTrainedConfig], folder: Path) -> PreTrainedConfig:
+    """A configuration of the library, whose many errors become one."""
     try:
-        return AutoConfig.from_pretrained(folder)
+        return make()
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"{folder / 'config.json'} is not a configuration that can be read ({reason}).") from None

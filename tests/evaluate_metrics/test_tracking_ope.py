@@ -21,9 +21,9 @@ NAN = [math.nan] * 4
 A, SHIFTED, FAR = [10, 10, 10, 10], [15, 10, 10, 10], [400, 300, 10, 10]
 
 
-def score(prediction, reference, visible=None, convention="pytracking"):
-    flags = None if visible is None else [np.array(visible)]
-    return evaluate_ope([prediction], [reference], flags, convention)
+def score(prediction, reference, absent=None, convention="pytracking", absent_as=None):
+    flags = None if absent is None else [np.array(absent)]
+    return evaluate_ope([prediction], [reference], flags, convention, absent_as)
 
 
 def test_a_perfect_tracker_scores_twenty_of_twenty_one():
@@ -67,43 +67,77 @@ def test_a_missing_box_repeats_the_one_before_only_in_pytracking(missing):
     assert score([A, NAN, NAN], [A, FAR, FAR])["precision"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("nothing", [NAN, [15, 15, 0, 0]])
-def test_what_is_no_box_hits_nothing(nothing):
+def test_a_missing_box_hits_nothing_and_one_without_size_has_a_center():
     for convention in ("pysot", "got10k", "trackingnet"):
-        result = score([A, nothing], [A, A], convention=convention)
-        assert result["precision_curve"][-1] == result["normalized_precision_curve"][-1] == 0.5
+        missing = score([A, NAN], [A, A], convention=convention)
+        assert missing["precision_curve"][-1] == missing["normalized_precision_curve"][-1] == 0.5
+        point = score([A, [15, 15, 0, 0]], [A, A], convention=convention)
+        assert point["precision_curve"][-1] == point["normalized_precision_curve"][-1] == 1.0
+        assert point["success_curve"][1] == 0.5
+
+
+@pytest.mark.parametrize(("offset", "hits"), [(19.5, 1.0), (20, 1.0), (20.5, 0.5)])
+def test_precision_is_reported_at_twenty_pixels(offset, hits):
+    wide = [10, 10, 400, 400]
+    assert score([wide, [10 + offset, *wide[1:]]], [wide, wide])["precision"] == hits
+
+
+@pytest.mark.parametrize(("offset", "hits"), [(19.5, 1.0), (20, 1.0), (20.5, 0.5)])
+def test_normalized_precision_is_reported_at_a_fifth(offset, hits):
+    wide = [10, 10, 100, 400]
+    assert score([wide, [10 + offset, *wide[1:]]], [wide, wide])["normalized_precision"] == hits
 
 
 def test_a_lost_start_is_not_repaired_with_the_ground_truth():
     assert score([NAN, NAN, NAN], [A, A, A])["auc"] == pytest.approx(20 / 21 / 3)
 
 
+ABSENT, CORNER = [0, 1], [0, 10, 10, 10]
+
+
 @pytest.mark.parametrize(
-    ("convention", "visible", "auc", "precision", "num_frames"),
+    ("convention", "absent_as", "second", "absent", "success", "precision", "normalized", "num_frames"),
     [
-        ("pytracking", [True, False], 10 / 21, 0.5, 2),  # absent frames stay in the denominator
-        ("pytracking", None, 10 / 21, 0.5, 2),
-        ("pytracking_uav123", None, 10 / 21, 1.0, 2),  # a NaN frame is a hit in precision
-        ("pysot", None, 10 / 21, 1.0, 2),
-        ("pysot", [True, False], 10 / 21, 0.5, 2),
-        ("got10k", [True, False], 20 / 21, 1.0, 1),  # dropped
-        ("trackingnet", [True, False], 0.5, 0.5, 2),
+        # what the second frame adds to the one hit of the first: nothing, a hit, or less to divide by
+        ("pytracking", None, A, ABSENT, 0.5, 0.5, 0.5, 2),
+        ("pytracking", None, NAN, None, 0.5, 0.5, 1.0, 2),  # LaSOT's code: no flag, so a hit when normalized
+        ("pytracking", None, NAN, ABSENT, 0.5, 0.5, 0.5, 2),
+        ("pytracking", None, CORNER, None, 0.5, 0.5, 1.0, 2),  # x = 0 is no valid ground truth
+        ("pytracking", "lasot", CORNER, None, 0.5, 0.5, 1.0, 2),
+        ("lasot", None, CORNER, None, 0.5, 0.5, 1.0, 2),
+        ("lasot", None, A, ABSENT, 0.5, 0.5, 0.5, 2),
+        ("pytracking", "uav", NAN, None, 0.5, 1.0, 1.0, 2),
+        ("pytracking", "uav", A, ABSENT, 0.5, 1.0, 1.0, 2),
+        ("pytracking_uav123", None, NAN, None, 0.5, 1.0, 1.0, 2),
+        ("pytracking", "ignore", A, ABSENT, 1.0, 1.0, 2.0, 1),  # OTB's code: a hit of a frame that is not counted
+        ("pytracking", "ignore", [10, 10, 0, 10], None, 1.0, 1.0, 2.0, 1),
+        ("pytracking_unclipped", None, CORNER, None, 0.5, 1.0, 0.5, 2),
+        ("pytracking_unclipped", "ignore", CORNER, ABSENT, 1.0, 1.0, 1.0, 1),
+        ("pysot", None, NAN, None, 0.5, 1.0, 1.0, 2),
+        ("pysot", None, NAN, ABSENT, 0.5, 0.5, 0.5, 2),
+        ("pysot", None, CORNER, None, 0.5, 1.0, 0.5, 2),  # its precisions ask for a positive center
+        ("pysot", "ignore", NAN, ABSENT, 1.0, 1.0, 1.0, 1),
+        ("got10k", None, NAN, ABSENT, 1.0, 1.0, None, 1),
+        ("got10k", None, NAN, None, 1.0, 1.0, None, 1),
+        ("trackingnet", None, NAN, ABSENT, None, None, None, 2),
     ],
 )
-def test_absent_object(convention, visible, auc, precision, num_frames):
-    result = score([A, A], [A, NAN], visible, convention)
-    assert result["auc"] == pytest.approx(auc)
-    assert result["precision"] == pytest.approx(precision)
-    assert result["num_frames"] == num_frames
+def test_absent_object(convention, absent_as, second, absent, success, precision, normalized, num_frames):
+    result = score([A, A], [A, second], absent, convention, absent_as)
+    assert result["num_frames"] == num_frames and result["absent_as"] == absent_as
+    if success is not None:
+        assert result["auc"] == pytest.approx(20 / 21 * success)
+        assert result["precision"] == pytest.approx(precision)
+    if normalized is not None:
+        assert result["normalized_precision"] == pytest.approx(normalized)
 
 
-def test_a_visible_flag_hides_a_box_too():
-    assert score([A, A], [A, A], [True, False])["auc"] == pytest.approx(10 / 21)
-
-
-def test_a_box_at_the_image_corner_is_present():
-    corner = [0, 0, 10, 10]
-    assert score([corner, corner], [corner, corner])["auc"] == pytest.approx(20 / 21)
+def test_a_box_beyond_the_edge_is_present_for_who_measures_without_clipping():
+    corner = [-3, 0, 10, 10]
+    assert score([corner, corner], [corner, corner], convention="pytracking_unclipped")["auc"] == pytest.approx(
+        20 / 21
+    )
+    assert score([corner, corner], [corner, corner])["auc"] == 0.0
 
 
 def test_trackingnet_rounds_and_integrates():
@@ -147,7 +181,10 @@ def test_videos_weigh_the_same_whatever_their_length():
         ({"predictions": [[[1, 2, 3]]], "references": [[A]]}, "must be"),
         ({"predictions": [[]], "references": [[]]}, "must be"),
         ({"predictions": [["box"]], "references": [[A]]}, "must be rows of four numbers"),
-        ({"predictions": [[A]], "references": [[A]], "visible": [[True, True]]}, "one flag per frame"),
+        ({"predictions": [[A]], "references": [[A]], "absent": [[1, 1]]}, "one flag per frame"),
+        ({"predictions": [[A]], "references": [[A]], "absent": [[2]]}, "1 where the object is absent"),
+        ({"predictions": [[A]], "references": [[A]], "absent": [[0], [0]]}, "give the same number"),
+        ({"predictions": [[A]], "references": [[A]], "absent_as": "drop"}, "choose one of ignore, lasot, uav"),
         ({"predictions": [[A]], "references": [[NAN]], "convention": "got10k"}, "no video to score"),
         ({"predictions": [], "references": []}, "no video to score"),
     ],
@@ -157,50 +194,131 @@ def test_bad_input(arguments, message):
         evaluate_ope(**arguments)
 
 
-numbers = st.floats(-50, 50, allow_nan=False).map(lambda v: round(v, 2))
+numbers = st.floats(-50, 50, allow_nan=False, allow_subnormal=False).map(lambda v: round(v, 2))
 boxes = st.lists(
     st.one_of(st.tuples(numbers, numbers, numbers, numbers).map(list), st.just(NAN)), min_size=1, max_size=9
 )
 
 
-def slow_default(prediction, reference, visible, slack):
-    """The default convention once more, frame by frame and threshold by threshold, each moved by `slack`."""
+# --------------------------------------------------------------------------------------------------------------
+# the toolkits' definitions once more, frame by frame and threshold by threshold, written from what their code does
+# --------------------------------------------------------------------------------------------------------------
+def no_box(b):
+    return any(math.isnan(v) for v in b) or b[2] <= 0 or b[3] <= 0
 
-    def box(b):
-        return not any(math.isnan(v) for v in b) and b[2] > 0 and b[3] > 0
 
+def all_positive(b):
+    return all(v > 0 for v in b)  # False for NaN
+
+
+def iou_of(p, r):
+    if any(math.isnan(v) for v in p) or p[2] <= 0 or p[3] <= 0:
+        return 0.0
+    w = max(0.0, min(p[0] + p[2], r[0] + r[2]) - max(p[0], r[0]))
+    h = max(0.0, min(p[1] + p[3], r[1] + r[3]) - max(p[1], r[1]))
+    return w * h / (p[2] * p[3] + r[2] * r[3] - w * h)
+
+
+def centers_apart(p, r, normalized):
+    dx = p[0] + (p[2] - 1) / 2 - r[0] - (r[2] - 1) / 2
+    dy = p[1] + (p[3] - 1) / 2 - r[1] - (r[3] - 1) / 2
+    return math.hypot(dx / r[2], dy / r[3]) if normalized else math.hypot(dx, dy)
+
+
+def with_given_start(prediction, reference):
     pred = [list(b) for b in prediction]
     for i in range(1, len(pred)):
-        if not box(pred[i]):
+        if no_box(pred[i]) and not any(math.isnan(v) for v in reference[i]):
             pred[i] = pred[i - 1]
-    pred[0] = reference[0]
-    success, precision, normalized = [0] * 21, [0] * 51, [0] * 51
-    for p, r, seen in zip(pred, reference, visible, strict=True):
-        if not (box(r) and seen and box(p)):
-            continue
-        w = max(0.0, min(p[0] + p[2], r[0] + r[2]) - max(p[0], r[0]))
-        h = max(0.0, min(p[1] + p[3], r[1] + r[3]) - max(p[1], r[1]))
-        iou = w * h / (p[2] * p[3] + r[2] * r[3] - w * h)
-        dx, dy = p[0] + (p[2] - 1) / 2 - r[0] - (r[2] - 1) / 2, p[1] + (p[3] - 1) / 2 - r[1] - (r[3] - 1) / 2
-        success = [n + (iou > t / 20 - slack) for t, n in enumerate(success)]
-        precision = [n + (math.hypot(dx, dy) <= t + slack) for t, n in enumerate(precision)]
-        normalized = [n + (math.hypot(dx / r[2], dy / r[3]) <= t / 100 + slack) for t, n in enumerate(normalized)]
-    return [np.array(curve) / len(pred) for curve in (success, precision, normalized)]
+    pred[0] = list(reference[0])
+    return pred
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_default_equals_its_slow_twin(data):
-    reference = data.draw(boxes)
-    size = len(reference)
-    prediction = data.draw(st.lists(boxes.map(lambda b: b[0]), min_size=size, max_size=size))
-    visible = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
-    result = score(prediction, reference, visible)
-    # An error that lies exactly on a threshold may be rounded to either side of it.
-    most, least = (slow_default(prediction, reference, visible, slack) for slack in (1e-6, -1e-6))
-    for name, low, high in zip(("success", "precision", "normalized_precision"), least, most, strict=True):
-        curve = np.array(result[f"{name}_curve"])
-        assert ((low - 1e-9 <= curve) & (curve <= high + 1e-9)).all()
+def curves_of(overlaps, errors, normalized_errors, length):
+    return {
+        "success_curve": [sum(o > t / 20 for o in overlaps) / length for t in range(21)],
+        "precision_curve": [sum(e <= t for e in errors) / length for t in range(51)],
+        "normalized_precision_curve": [sum(e <= t / 100 for e in normalized_errors) / length for t in range(51)],
+    }
+
+
+def slow_pytracking(prediction, reference, absent, dataset):
+    """`dataset` is lasot, uav or otb, as pytracking's code branches."""
+    rows = []
+    for p, r, gone in zip(with_given_start(prediction, reference), reference, absent, strict=True):
+        if all_positive(r) and not gone:
+            rows.append((iou_of(p, r), centers_apart(p, r, False), centers_apart(p, r, True)))
+        elif dataset == "uav":
+            rows.append((-1, -1, -1))
+        elif dataset == "lasot" and gone:
+            rows.append((-1, math.inf, math.inf))
+        else:
+            rows.append((-1, math.inf, -1))
+    valid = sum(all_positive(r) and not gone for r, gone in zip(reference, absent, strict=True))
+    return curves_of(*zip(*rows, strict=True), valid if dataset == "otb" else len(reference))
+
+
+def slow_pysot(prediction, reference, absent):
+    """Frames flagged absent are taken out of both lists, and stay in the number that is divided by."""
+    kept = [(p, r) for p, r, gone in zip(prediction, reference, absent, strict=True) if not gone]
+    overlaps = [iou_of(p, r) if all_positive(r) else -1 for p, r in kept]
+    centered = [r[0] + (r[2] - 1) / 2 > 0 and r[1] + (r[3] - 1) / 2 > 0 for _, r in kept]
+    errors = [centers_apart(p, r, False) if ok else -1 for (p, r), ok in zip(kept, centered, strict=True)]
+    normalized = [centers_apart(p, r, True) if ok else -1 for (p, r), ok in zip(kept, centered, strict=True)]
+    return curves_of(overlaps, errors, normalized, len(reference))
+
+
+def slow_got10k(prediction, reference, absent):
+    pred = [list(reference[0]), *map(list, prediction[1:])]
+    kept = [(p, r) for p, r, gone in zip(pred, reference, absent, strict=True) if not no_box(r) and not gone]
+    rows = [(iou_of(p, r), centers_apart(p, r, False), centers_apart(p, r, True)) for p, r in kept]
+    return curves_of(*zip(*rows, strict=True), len(rows))
+
+
+TOOLKITS = [
+    ({"convention": "pytracking"}, lambda *video: slow_pytracking(*video, "lasot")),
+    ({"convention": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
+    ({"convention": "pytracking", "absent_as": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
+    ({"convention": "pytracking", "absent_as": "uav"}, lambda *video: slow_pytracking(*video, "uav")),
+    ({"convention": "pytracking_uav123"}, lambda *video: slow_pytracking(*video, "uav")),
+    ({"convention": "pytracking", "absent_as": "ignore"}, lambda *video: slow_pytracking(*video, "otb")),
+    ({"convention": "pysot"}, slow_pysot),
+    ({"convention": "got10k"}, slow_got10k),
+]
+
+
+def rough_video(seed):
+    """A tracker that drifts, loses the object and says so in three ways; truth that leaves the frame or is missing."""
+    generator = np.random.default_rng(seed)
+    frames = int(generator.integers(5, 60))
+    truth = generator.uniform([1, 1, 5, 5], [80, 80, 60, 60], (frames, 4))
+    prediction = truth + generator.normal(0, generator.choice([0.5, 5, 30]), (frames, 4))
+    prediction[:, 2:] = np.abs(prediction[:, 2:])
+    absent = generator.random(frames) < 0.15
+    for rows, share, values in (
+        (prediction, 0.1, [np.nan] * 4),
+        (prediction, 0.1, [3.0, 4.0, 0.0, 9.0]),
+        (prediction, 0.05, [3.0, 4.0, -2.0, 9.0]),
+        (truth, 0.1, [np.nan] * 4),
+        (truth, 0.05, [0.0, 0.0, 12.5, 7.5]),
+        (truth, 0.05, [-4.0, 8.0, 20.0, 10.0]),
+    ):
+        rows[generator.random(frames) < share] = values
+    truth[0], absent[0] = [10.0, 20.0, 30.0, 40.0], False
+    return prediction, truth, absent
+
+
+@pytest.mark.parametrize(("how", "slow"), TOOLKITS, ids=lambda item: "-".join(item.values()) if item is dict else None)
+def test_a_convention_equals_the_toolkit(how, slow):
+    videos = [rough_video(seed) for seed in range(40)]
+    prediction, truth, absent = (list(part) for part in zip(*videos, strict=True))
+    result = evaluate_ope(prediction, truth, [flags.astype(int) for flags in absent], **how)
+    expected = [slow(*(rows.tolist() for rows in video)) for video in videos]
+    for name in expected[0]:
+        mean = np.mean([curves[name] for curves in expected], axis=0)
+        np.testing.assert_allclose(result[name], mean, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(result["auc"], np.mean(result["success_curve"]), atol=1e-12)
+    assert result["precision"] == result["precision_curve"][20]
 
 
 @settings(max_examples=100, deadline=None)

@@ -14,12 +14,12 @@ from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
 # The fixture of the authors' code is not part of this repository; tests that need it skip.
 FIXTURE = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "official_tiny"
 KEPT, SIDE = 6, 28
+PIECES = ["<unk>", "<s>", "</s>", "▁", "\n", *map(chr, range(33, 127))]
 
 
 def llama_like_tokenizer() -> PreTrainedTokenizerFast:
     """Characters as pieces, with sentencepiece's word boundary and Llama's special ids."""
-    pieces = ["<unk>", "<s>", "</s>", "▁", "\n", *map(chr, range(33, 127))]
-    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>"))
+    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(PIECES)}, [], unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", split=False)
     backend.decoder = decoders.Metaspace("▁", "first", split=False)
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])

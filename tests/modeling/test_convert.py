@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -106,12 +107,13 @@ def test_shards_in_and_out(source, converted, tmp_path):
     assert one.keys() == many.keys() and all(torch.equal(one[key], many[key]) for key in one)
 
 
-def test_torch_file_and_base_weights_kept_apart(source, converted, tmp_path):
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_torch_file_and_base_weights_kept_apart(source, converted, tmp_path, zipped):
     theirs = released_tensors()
     apart = write_released(tmp_path / "apart", {k: v for k, v in theirs.items() if not k.startswith("llm.")})
     own = load_file(apart / "model.safetensors")
     (apart / "model.safetensors").unlink()
-    torch.save(own, apart / "pytorch_model.bin")
+    torch.save(own, apart / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="lacks .* tensors: llm.lm_head.weight.* --llm"):
         convert(str(apart), tmp_path / "out")
     language = {k.removeprefix("llm."): v for k, v in theirs.items() if k.startswith("llm.")}
@@ -233,7 +235,57 @@ def other_adapter(folder):
     save_file({**kept, "adapter.queries": torch.zeros(2)}, folder / "model.safetensors")
 
 
+def with_shards_named(*names):
+    def spoil(folder):
+        write_shards(folder, released_tensors(), count=1)
+        shutil.copy(folder / "model-00001-of-00001.safetensors", folder.parent / "elsewhere.safetensors")
+        index = folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=False))}))
+
+    return spoil
+
+
+def with_index(content):
+    def spoil(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return spoil
+
+
+def list_as_tower_config(folder):
+    (folder / "clip" / "config.json").write_text("[]")
+
+
+def numbers_as_names(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({0: torch.zeros(2)}, folder / "pytorch_model.bin")
+
+
+def old_pickle_with_code(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"llm.x": Code()}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
 BAD = [
+    (with_shards_named("../elsewhere.safetensors"), "names the shard '../elsewhere.safetensors'"),
+    (with_shards_named("model-00001-of-00001.safetensors", ".."), r"names the shard '\.\.'"),
+    (with_shards_named("/etc/model.safetensors"), "names the shard '/etc/model.safetensors'"),
+    (with_shards_named("..\\elsewhere.safetensors"), "expected the name of a file beside it"),
+    (with_shards_named(["model-00001-of-00001.safetensors"]), "names the shard \\['model"),
+    (with_index([1]), "index.json holds a list; expected a mapping"),
+    (with_index({"weight_map": ["model.safetensors"]}), "weight_map is a list; expected a mapping"),
+    (lambda folder: (folder / "config.json").write_text("[1]"), "config.json holds a list; expected a mapping"),
+    (lambda folder: (folder / "config.json").write_text("null"), "config.json holds null; expected a mapping"),
+    (with_fields(llm_config=["llm"]), "llm_config is a list; expected a mapping"),
+    (with_fields(visual_config="clip"), "visual_config is a text; expected a mapping"),
+    (with_fields(adapter_config=[16, 6]), "adapter_config is a list; expected a mapping"),
+    (with_fields(adapter_config={"out_token_num": [6]}), r"out_token_num is \[6\]; expected a whole number"),
+    (with_fields(projector_config=["mlp2x_gelu"]), "projector_config is a list; expected a mapping"),
+    (with_fields(llm_config={"pretrained_model_name_or_path": ["llm"]}), "does not name a base model for llm"),
+    (list_as_tower_config, "config.json holds a list; expected a mapping"),
+    (numbers_as_names, "holds more than named tensors"),
+    (old_pickle_with_code, "pickle with code"),
     (other_layout, "unknown layout .*transformer.h.0.weight"),
     (missing_shard, "model-00002-of-00003.safetensors"),
     (missing_shard_without_index, "holds 2 of 3 shards"),
@@ -260,7 +312,7 @@ def test_bad_input(tmp_path, spoil, message):
     spoil(folder)
     with pytest.raises(ValueError, match=message):
         convert(str(folder), tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
 def test_bad_arguments(source, converted, tmp_path):

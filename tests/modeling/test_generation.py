@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from modeling_elysium.outputs import CACHE_NAME
 from tests.modeling.test_modeling_elysium import slow_raster_positions
 from tests.modeling.tiny_models import IMAGE_TOKEN_ID, left_padded, tiny_frames, tiny_model, tiny_prompt
 
@@ -67,6 +68,25 @@ def test_ways_to_decode_agree(mode, options):
 
 
 @MODES
+def test_an_assistant_model_sees_the_frames(mode):
+    model, assistant, frames = model_of(mode), model_of(mode), tiny_frames(2)
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([LONG]), pixel_values=frames).logits[:, -1]
+    said = []
+    assistant.register_forward_hook(lambda _, __, output: said.append(output.logits[:, -1]))
+    assert answer(model, LONG, frames, assistant_model=assistant) == answer(model, LONG, frames)
+    torch.testing.assert_close(said[0], expected)
+
+
+@MODES
+@pytest.mark.parametrize("fields", [{}, {"text_config": {"hidden_size": 32}}, {"text": "qwen2"}], ids=str)
+def test_any_assistant_model_changes_no_token(mode, fields):
+    model, frames = model_of(mode), tiny_frames(2)
+    assistant = model_of(mode, seed=1, **fields)
+    assert answer(model, LONG, frames, assistant_model=assistant) == answer(model, LONG, frames)
+
+
+@MODES
 @pytest.mark.parametrize("cache", [None, "static"])
 def test_left_padded_batch_equals_single_rows(mode, cache):
     model, frames = model_of(mode), tiny_frames(3)
@@ -127,17 +147,17 @@ def test_prefix_cache_goes_on_with_the_whole_sequence(mode):
     prefix = model(
         input_ids=whole[:, :split], mm_encoder_outputs={"image": first}, position_ids=positions, use_cache=True
     )
-    found = model.generate(input_ids=whole, past_key_values=prefix.past_key_values, pixel_values=frames[1:], **GREEDY)
+    found = model.generate(input_ids=whole, **{CACHE_NAME: prefix[CACHE_NAME]}, pixel_values=frames[1:], **GREEDY)
     assert found[0, len(LONG) :].tolist() == expected
 
 
 def test_original_mode_refuses_to_guess_cached_frames():
     model, frames = model_of("original"), tiny_frames(1)
     ids = torch.tensor([SHORT])
-    cache = model(input_ids=ids, pixel_values=frames, use_cache=True).past_key_values
+    cache = model(input_ids=ids, pixel_values=frames, use_cache=True)[CACHE_NAME]
     mask = torch.ones(1, len(SHORT) + 2, dtype=torch.long)
     with pytest.raises(ValueError, match="pass the whole sequence"):
-        model.generate(input_ids=torch.tensor([[7, 8]]), attention_mask=mask, past_key_values=cache, **GREEDY)
+        model.generate(input_ids=torch.tensor([[7, 8]]), attention_mask=mask, **{CACHE_NAME: cache}, **GREEDY)
 
 
 @MODES
@@ -155,6 +175,21 @@ def test_placeholders_are_never_generated():
     for sign in (1.0, -1.0):
         model.lm_head.weight.data[IMAGE_TOKEN_ID] *= sign
         assert IMAGE_TOKEN_ID not in model.generate(input_ids=ids, **GREEDY)[0].tolist()
+
+
+@pytest.mark.parametrize("part", ["whole", "base"])
+def test_the_cache_goes_by_both_its_names(part):
+    whole = model_of("packed")
+    model, ids = whole if part == "whole" else whole.model, torch.tensor([tiny_prompt(5, 6, 7)])
+    expected = model(input_ids=ids)[0][:, -1]
+
+    def cached():
+        return model(input_ids=ids[:, :-1], use_cache=True)[CACHE_NAME]
+
+    for name in ("cache", "past_key_values"):
+        torch.testing.assert_close(model(input_ids=ids[:, -1:], **{name: cached()})[0][:, -1], expected)
+    with pytest.raises(ValueError, match="pass the cache once"):
+        model(input_ids=ids[:, -1:], cache=cached(), past_key_values=cached())
 
 
 def test_text_alone():

@@ -3,6 +3,7 @@ import torch
 from transformers import AutoModel
 
 from modeling_elysium import ElysiumForConditionalGeneration
+from modeling_elysium.outputs import CACHE_NAME
 from modeling_elysium.position_ids import raster_position_ids
 from tests.modeling.tiny_models import (
     IMAGE_TOKEN_ID,
@@ -293,7 +294,7 @@ def test_original_mode_needs_positions_after_a_cache():
     model = tiny_model(position_ids_mode="original")
     output = model(input_ids=torch.tensor([tiny_prompt(0, 7)]), pixel_values=tiny_frames(1), use_cache=True)
     with pytest.raises(ValueError, match="pass position_ids"):
-        model(input_ids=torch.tensor([[8]]), past_key_values=output.past_key_values)
+        model(input_ids=torch.tensor([[8]]), past_key_values=output[CACHE_NAME])
 
 
 @pytest.mark.parametrize("mode", ["packed", "original"])

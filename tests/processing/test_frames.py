@@ -1,10 +1,7 @@
 """frames.py and video_reader.py: index maths, every kind of source, and what goes wrong with files."""
 
-import functools
-import http.server
 import io
 import random
-import threading
 import warnings
 
 import av
@@ -16,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from processing_elysium import frames as frames_module
-from processing_elysium import video_reader
+from processing_elysium import pyav_reader, video_reader
 from processing_elysium.frames import even_indices, interval_indices, open_video, random_indices, sample_video
 from tests.processing.tiny_videos import cut, level, turned, two_sizes, write_audio, write_video
 
@@ -38,6 +35,7 @@ def folder(tmp_path_factory):
     turned(folder / "split.mp4", folder / "turned.mp4", 64, 48)
     write_audio(folder / "sound.m4a")
     (folder / "empty.mp4").write_bytes(b"")
+    (folder / "no_images").mkdir()
     (folder / "text.mp4").write_text("this is no video " * 99)
     two_sizes(folder / "two_sizes.mjpeg")
     for index in range(3):
@@ -219,7 +217,7 @@ def test_phone_videos_are_upright(folder):
 
 def test_pyav_seeks_over_long_gaps(folder, monkeypatch):
     monkeypatch.setattr(video_reader, "decord", None)
-    monkeypatch.setattr(video_reader, "_SEEK_AHEAD", 2)
+    monkeypatch.setattr(pyav_reader, "_SEEK_AHEAD", 2)
     video = open_video(folder / "ok.mp4")
     for indices in ([0], [13], [20, 23], [4, 11], [3]):
         assert levels(video.read(indices)) == indices
@@ -287,7 +285,7 @@ def test_frames_of_a_file_that_change_size(folder, monkeypatch):
 
 REFUSED = [
     ("nope.mp4", "does not exist; check the path"),
-    (".", "is a folder"),
+    ("no_images", "is a folder without images; pass a video file, or a folder or list of the images"),
     ("empty.mp4", r"is empty \(0 bytes\)"),
     ("text.mp4", "is not a video that can be decoded"),
     ("no_index.mp4", "it may be truncated"),
@@ -353,20 +351,6 @@ def test_closed_video(folder):
     video.close()
     with pytest.raises(ValueError, match="is closed"):
         video.read([0])
-
-
-def test_url(folder):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.func.log_message = lambda *arguments: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        assert levels(open_video(url + "ok.mp4").read([3, 4])) == [3, 4]
-        with pytest.raises(ValueError, match="is larger than 0 MiB; download it yourself"):
-            open_video(url + "ok.mp4", max_bytes=100)
-        with pytest.raises(ValueError, match="404"):
-            open_video(url + "nope.mp4")
-        server.shutdown()
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from modeling_elysium.outputs import CACHE_NAME
+
 from .oracle import fitting_model
 
 Script = Callable[[str, list[int]], int]  # question, answer so far -> next token
@@ -34,9 +36,9 @@ class _ScriptedLanguageModel(nn.Module):
     def get_input_embeddings(self):
         return self.embed_tokens
 
-    def forward(self, inputs_embeds, attention_mask=None, position_ids=None, past_key_values=None, **kwargs):
+    def forward(self, inputs_embeds, attention_mask=None, position_ids=None, **kwargs):
         self.asked += 1
-        cache = past_key_values if past_key_values is not None else DynamicCache()
+        cache = kwargs[CACHE_NAME] if kwargs.get(CACHE_NAME) is not None else DynamicCache()
         states = inputs_embeds[:, None, :, :1]  # (B, 1 head, T, 1)
         places = position_ids[:, None, :, None].to(states.dtype)
         keys, values = cache.update(states, places, 0)
@@ -48,7 +50,7 @@ class _ScriptedLanguageModel(nn.Module):
                 for row_ids, row_places, row_seen in zip(ids, places, seen, strict=True)
             ]
         )
-        return BaseModelOutputWithPast(last_hidden_state=logits, past_key_values=cache)
+        return BaseModelOutputWithPast(last_hidden_state=logits, **{CACHE_NAME: cache})
 
     @staticmethod
     def _seen(mask, batch, queries, keys):

@@ -22,7 +22,7 @@ from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrac
 from train.checkpoint_code import carried_code
 
 from .media import write_mp4
-from .oracle import PROCESSOR, moving_box, tiny_pipeline, video
+from .oracle import PROCESSOR, fitting_model, moving_box, tiny_pipeline, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -66,7 +66,11 @@ def test_a_box_of_a_former_result_starts_again(pipe, oracle):
     assert [result["frame"] for result in again] == list(range(2, 9))
 
 
-@pytest.mark.parametrize("make", [list, tuple, iter, np.stack, lambda v: torch.from_numpy(np.stack(v))], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [list, tuple, iter, np.stack, lambda v: torch.from_numpy(np.stack(v))],
+    ids=["list", "tuple", "iterator", "array", "tensor"],
+)
 def test_kinds_of_video(pipe, oracle, make):
     assert len(pipe(make(video(10)), box=px(0))) == 10
 
@@ -250,6 +254,39 @@ def test_drafted_and_plain_decoding_give_the_same_tracks(pipe, constrained):
     assert fast_stats["forwards_per_frame"] <= pipe.stats["forwards_per_frame"]
     if constrained:  # nonsense, but in every frame a box that the model wrote
         assert all(score > 0 for score in scores[0][0] + scores[0][1])
+
+
+@pytest.mark.parametrize("decoding", ["drafted", "plain"])
+def test_a_model_with_adapters_answers_as_the_merged_one(pipe, decoding):
+    """As a trainer leaves it: wrapped, in training mode, with dropout in the adapters."""
+
+    def boxes(tracks):
+        return [strip_scores(frame) for frame in tracks]
+
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(
+        target_modules=r".*\.language_model\..*_proj", r=4, lora_dropout=0.5, init_lora_weights=False
+    )
+    model = peft.get_peft_model(fitting_model(PROCESSOR), config).train()
+    adapted = VideoTrackingPipeline(model=model, processor=PROCESSOR, decoding=decoding)
+    clip = video(6)
+    tracks, text = adapted(clip, box=px(0)), adapted.ask(clip, "what?", max_new_tokens=6)
+    unadapted = VideoTrackingPipeline(model=fitting_model(PROCESSOR), processor=PROCESSOR)
+    assert boxes(tracks) != boxes(unadapted(clip, box=px(0)))
+    assert adapted.model is model
+    merged = VideoTrackingPipeline(model=model.merge_and_unload(), processor=PROCESSOR)
+    assert boxes(tracks) == boxes(merged(clip, box=px(0)))
+    assert text == merged.ask(clip, "what?", max_new_tokens=6)
+
+
+def test_adapters_of_virtual_tokens_are_refused(pipe):
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM", token_dim=48, num_layers=2)
+    config.num_attention_heads, config.num_transformer_submodules = 4, 1
+    wrapped = peft.get_peft_model(fitting_model(PROCESSOR), config)
+    with pytest.raises(ValueError, match="PROMPT_TUNING.*such as LoRA"):
+        VideoTrackingPipeline(model=wrapped, processor=PROCESSOR)(video(3), box=px(0))
 
 
 def strip_scores(result):

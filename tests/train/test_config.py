@@ -19,6 +19,7 @@ STAGE = f"{{name: a, sources: [{SOURCE}], arguments: {{max_steps: 1, learning_ra
 
 def test_shipped_recipes_load():
     paths = sorted((ROOT / "train" / "recipes").glob("*.yaml"))
+    paths.remove(ROOT / "train" / "recipes" / "small.yaml")  # of train.small, see tests/train/small
     assert paths
     for path in paths:
         assert load_recipe(path).stages

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Sequence
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -36,13 +37,14 @@ _SPLIT = r" ?[A-Za-z]+| ?[0-9]{1,3}|\],| ?[^\sA-Za-z0-9]|\s+"
 _SYSTEM = re.compile(r'set vicuna = "[^"]*"')
 
 
-def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
     """A byte-level BPE that knows our prompts, captions and the numbers 0 to 100 as single pieces.
 
     Any text can be encoded (unknown words fall back to bytes) and decodes to itself.
 
     Args:
         vocab_size: pieces, special tokens included.
+        captions: words that answers will hold; None for those of the synthetic dataset.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -55,9 +57,9 @@ def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     # Numbers first: they must each become one piece, so they are seen most often.
     numbers = [text for n in range(101) for text in (str(n), f" {n}")] * 200
     words = [w for templates in TEMPLATES.values() for t in templates for w in (t, t.replace("{", " {"))] * 4
-    looks = [
-        f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)
-    ]
+    if captions is None:
+        looks = itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)
+        captions = [f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in looks]
     boxes = ["USER: Frame 1: [23,45,46,72], Frame 2: [5,1,7,9].\nASSISTANT: the object, the"] * 500
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -65,7 +67,7 @@ def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(itertools.chain(numbers, words, looks, boxes), trainer)
+    tokenizer.train_from_iterator(itertools.chain(numbers, words, captions, boxes), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

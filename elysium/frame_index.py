@@ -1,0 +1,1 @@
+../processing_elysium/frame_index.py

@@ -1,0 +1,1 @@
+../modeling_elysium/image_features.py

@@ -1,0 +1,1 @@
+../processing_elysium/image_sequence.py

@@ -1,0 +1,1 @@
+../processing_elysium/pyav_reader.py

@@ -1,0 +1,1 @@
+../processing_elysium/video_source.py

@@ -1,0 +1,26 @@
+"""Say what is in a box (Video-REG), and answer a question about the whole video.
+
+    python examples/describe.py [VIDEO] [x1,y1,x2,y2]
+
+The embedded checkpoint was taught descriptions of drawn shapes, and no questions.
+"""
+
+import sys
+
+from transformers import pipeline
+
+import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
+
+
+def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> str:
+    """Describe the object in `box`, pixels of the first frame, from eight frames four apart."""
+    pipe = pipeline("video-tracking", model="elysium")
+    corners = tuple(float(number) for number in box.split(","))
+    (item,) = pipe(video, box=corners, task="describe", num_frames=8, frame_interval=4)
+    print(f"in the box: {item['description']}")
+    print("moving left?", pipe.ask(video, "What moves to the left?", num_frames=8, max_new_tokens=16))
+    return item["description"]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,200 @@
+"""From frames to visual tokens: the tower, the compressor and the projector, and what links a frame to another one.
+
+A frame can have a reference: another frame (or itself) in which the box of the object in question is known. Each
+patch then comes with a few numbers that say how alike it is to that object, and how alike to what surrounds it. A
+small language model learns slowly to compare patches across frames; this gives it the comparison from the start. It
+is off for the paper's model (`ElysiumConfig.reference_similarity`).
+
+Shapes: F frames, N patches per frame, K kept, C vision width, D text width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.utils.generic import can_return_tuple
+
+from .outputs import ElysiumImageFeatures
+
+# How alike to the object's most similar patch, to its three most similar, by how much more than to its surroundings;
+# and, in the reference itself, whether the patch shows the object (1) or its surroundings (-1).
+NUM_CHANNELS = 4
+_NEAREST = 3
+# Cosines of patches differ by a few tenths; the other inputs of the projector are of unit size.
+_SCALE = 3.0
+
+
+def patches_in_box(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTensor:
+    """Find the patches whose centers lie in a box.
+
+    Args:
+        boxes: (F, 4) x1, y1, x2, y2 in [0, 1]; NaN where there is no object.
+        grid: patches per column and per row, `(rows, columns)`.
+
+    Returns:
+        (F, N) in raster order; a box between centers has the patch that holds its center, a NaN box none.
+    """
+    rows, columns = grid
+    known = ~boxes.isnan().any(dim=-1)
+    boxes = boxes.nan_to_num(0.0)
+    x = (torch.arange(columns, device=boxes.device) + 0.5) / columns
+    y = (torch.arange(rows, device=boxes.device) + 0.5) / rows
+    in_x = (x > boxes[:, 0:1]) & (x < boxes[:, 2:3])  # (F, columns)
+    in_y = (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])
+    inside = (in_y[:, :, None] & in_x[:, None, :]).flatten(1)
+    column = ((boxes[:, 0] + boxes[:, 2]) / 2 * columns).long().clamp(0, columns - 1)
+    row = ((boxes[:, 1] + boxes[:, 3]) / 2 * rows).long().clamp(0, rows - 1)
+    center = functional.one_hot(row * columns + column, rows * columns).bool()
+    inside = torch.where(inside.any(dim=-1, keepdim=True), inside, center)
+    return inside & known[:, None]
+
+
+def reference_channels(
+    patches: torch.Tensor,
+    reference: torch.Tensor,
+    inside: torch.BoolTensor,
+    is_reference: torch.BoolTensor,
+) -> torch.Tensor:
+    """Compare patches with those of a reference frame.
+
+    Args:
+        patches: (F, N, C).
+        reference: (F, N, C), for each frame the patches of its reference frame.
+        inside: (F, N), True at patches of the reference frame that show the object; all False where there is none.
+        is_reference: (F,), True for frames that are their own reference. Their similarities, which would be greater
+            than those of all others, are left at 0.
+
+    Returns:
+        float32 (F, N, 4), 0 for frames without a reference.
+    """
+    known = inside.any(dim=-1)[:, None, None]
+    own = is_reference[:, None, None]
+    cosine = functional.normalize(patches.float(), dim=-1) @ functional.normalize(reference.float(), dim=-1).mT
+    object_like = _mean_of_largest(cosine.masked_fill(~inside[:, None], -1.0))  # (F, N, 2)
+    around_like = _mean_of_largest(cosine.masked_fill(inside[:, None], -1.0))
+    alike = torch.cat([object_like, object_like[..., 1:] - around_like[..., 1:]], dim=-1)
+    shows = 2.0 * inside.unsqueeze(-1) - 1.0
+    channels = torch.cat([torch.where(own, 0.0, _SCALE * alike), torch.where(own, shows, 0.0)], dim=-1)
+    return torch.where(known, channels, 0.0)
+
+
+def _mean_of_largest(cosine: torch.Tensor) -> torch.Tensor:
+    """(F, N, N) to the largest and the mean of the three largest along the last axis, (F, N, 2)."""
+    largest = cosine.topk(min(_NEAREST, cosine.shape[-1]), dim=-1).values
+    return torch.stack([largest[..., 0], largest.mean(dim=-1)], dim=-1)
+
+
+class ImageFeatures:
+    """The part of `ElysiumModel` that no text goes through; it uses the model's modules and configuration."""
+
+    def encode_patches(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
+        """Runs the vision tower, which does not depend on any question.
+
+        Args:
+            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
+            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
+
+        Returns:
+            `last_hidden_state` `(F, prefix + N, C)`; `patches` reads the patch tokens out of it.
+
+        Raises:
+            ValueError: if the frames have another shape than the tower was built for.
+        """
+        size = self.config.vision_config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[-2:]) != (height, width):
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; expected (frames, channels, {height}, {width}). "
+                "Let the processor prepare the frames, and put the frames of a whole batch on one axis."
+            )
+        output = self.vision_tower(pixel_values, return_dict=True, **kwargs)
+        return ElysiumImageFeatures(
+            last_hidden_state=output.last_hidden_state,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def patches(self, last_hidden_state: torch.FloatTensor) -> torch.FloatTensor:
+        """Reads the patch tokens `(F, N, C)` that the compressor takes out of what the tower gave."""
+        # Patch tokens come last; before them stand the class token and registers of towers that have them.
+        patches = last_hidden_state[:, -self.config.num_patches :]
+        if self.config.vision_feature_norm:
+            patches = functional.layer_norm(patches.float(), patches.shape[-1:]).to(patches.dtype)
+        return patches
+
+    def compress(
+        self,
+        patches: torch.FloatTensor,
+        reference_patches: torch.FloatTensor | None = None,
+        reference_boxes: torch.FloatTensor | None = None,
+        is_reference: torch.BoolTensor | None = None,
+    ) -> ElysiumImageFeatures:
+        """Selects patches and projects them to the language model's width.
+
+        Args:
+            patches: patch tokens of shape `(F, N, C)`, see `patches`.
+            reference_patches: for every frame the patch tokens `(F, N, C)` of the frame in which its object's box is
+                known. Read where the configuration has `reference_similarity`; None is no reference.
+            reference_boxes: those boxes `(F, 4)` in [0, 1]; NaN where there is none.
+            is_reference: True for frames that are their own reference, `(F,)`.
+
+        Returns:
+            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
+        """
+        channels = None
+        if self.config.reference_similarity:
+            channels = patches.new_zeros((*patches.shape[:2], NUM_CHANNELS), dtype=torch.float32)
+            if reference_patches is not None:
+                inside = patches_in_box(reference_boxes.to(patches.device), self.config.patch_grid)
+                channels = reference_channels(patches, reference_patches, inside, is_reference.to(patches.device))
+            tokens, kept_indices = self.selector(patches, channels)
+            if kept_indices is not None:
+                channels = channels.gather(1, kept_indices.unsqueeze(-1).expand(-1, -1, NUM_CHANNELS))
+            tokens = torch.cat([tokens, channels.to(tokens.dtype)], dim=-1)
+        else:
+            tokens, kept_indices = self.selector(patches)
+        projected = self.multi_modal_projector(tokens)
+        if self.config.patch_position_embedding:
+            positions = self.patch_positions.weight if kept_indices is None else self.patch_positions(kept_indices)
+            projected = projected + positions.to(projected.dtype)
+        return ElysiumImageFeatures(pooler_output=list(projected), kept_indices=kept_indices)
+
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: torch.FloatTensor,
+        reference_frames: torch.LongTensor | None = None,
+        reference_boxes: torch.FloatTensor | None = None,
+        **kwargs: Any,
+    ) -> ElysiumImageFeatures:
+        """Encodes frames into visual tokens of the language model's width.
+
+        Args:
+            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
+            reference_frames: for every frame the number, among these frames, of the one in which its object's box is
+                known, shape `(F,)`. Only with `reference_similarity`.
+            reference_boxes: those boxes `(F, 4)` in [0, 1], NaN where there is none.
+            **kwargs: passed on to the vision tower, such as `output_hidden_states`.
+
+        Returns:
+            `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
+
+        Raises:
+            ValueError: if the frames have another shape than the tower was built for, or one of the two reference
+                inputs is missing.
+        """
+        if (reference_frames is None) != (reference_boxes is None):
+            raise ValueError("pass reference_frames and reference_boxes together, or neither")
+        encoded = self.encode_patches(pixel_values, **kwargs)
+        patches = self.patches(encoded.last_hidden_state)
+        reference = is_reference = None
+        if reference_frames is not None:
+            reference = patches[reference_frames]
+            is_reference = reference_frames == torch.arange(len(patches), device=reference_frames.device)
+        compressed = self.compress(patches, reference, reference_boxes, is_reference)
+        return ElysiumImageFeatures(**{**encoded, **compressed})
+
+
+__all__ = ["NUM_CHANNELS", "ImageFeatures", "patches_in_box", "reference_channels"]

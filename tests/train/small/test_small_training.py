@@ -1,0 +1,186 @@
+"""Training of the small model: sequences and their loss, what learns, and a run that is stopped and goes on."""
+
+import numpy as np
+import pytest
+import torch
+
+from processing_elysium.boxes import GRID
+from processing_elysium.prompts import Task
+from tests.house.source import ROOT
+from tests.train.small.tiny_data import write_material
+from train.config import load_yaml
+from train.small import pool as pool_module
+from train.small import run as run_module
+from train.small.build import build_small
+from train.small.follow import greedy_boxes
+from train.small.material import Material
+from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
+from train.small.pool import Pool
+from train.small.run import SmallRecipe, rate_at, train, window_features
+
+from .test_examples import FlatTower
+
+TEXT = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 1024, "initializer_range": 0.05,
+}  # fmt: skip
+ELYSIUM = {"num_image_tokens": 16, "reference_similarity": True, "patch_position_embedding": True}
+BOXES = np.array([[0.2, 0.2, 0.8, 0.8], [0.405, 0.1, 0.62, 0.333]])
+
+
+@pytest.fixture(scope="module")
+def small():
+    return build_small(["a bright thing", "lamp"], TEXT, ELYSIUM, vocab_size=900)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = write_material(tmp_path_factory.mktemp("material"))
+    for split in ("train", "val"):
+        (root / "pool" / split).mkdir(parents=True)
+        for number in range(2):
+            pool_module._write_shard(root / "pool" / split, number, Material(root, split), FlatTower(), 0, None)
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_shards():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool_module, "SHARD_EXAMPLES", 8)
+        yield
+
+
+def test_the_recipe_loads_and_is_overridden():
+    path = ROOT / "train" / "recipes" / "small.yaml"
+    recipe = load_yaml(SmallRecipe, path, ["steps=7", "elysium.num_image_tokens=32"])
+    assert recipe.steps == 7 and recipe.elysium["num_image_tokens"] == 32
+    with pytest.raises(ValueError, match="setps"):
+        load_yaml(SmallRecipe, path, ["setps=7"])
+
+
+@pytest.mark.parametrize("step, expected", [(0, 0.1), (9, 1.0), (50, 1.0), (80, 1.0), (90, 0.5), (100, 0.0)])
+def test_rates(step, expected):
+    recipe = SmallRecipe(
+        data="", tower="", pool="", val_pool="", text={}, elysium={}, steps=100, warmup_steps=10, decay_steps=20
+    )
+    assert rate_at(step, recipe) == pytest.approx(expected)
+
+
+def test_sequences_mark_the_answer_and_its_numbers(small):
+    _, processor = small
+    numbers = number_token_ids(processor)
+    absent = np.array([BOXES[0], [np.nan] * 4])
+    items = [(Task.SOT, BOXES, "x"), (Task.SOT, absent, "x"), (Task.VIDEO_REG, BOXES, "lamp")]
+    batch = write_sequences(processor, items, np.random.default_rng(0), numbers)
+    texts = [processor.tokenizer.decode(row[mask.bool()]) for row, mask in zip(batch.input_ids, batch.attention_mask)]
+    assert "ASSISTANT:Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>" in texts[0]
+    assert texts[1].endswith("Frame 2: [].</s>") and texts[2].endswith("ASSISTANT:lamp</s>")
+    assert batch.places.shape == (1, 4)  # one box is learned: the first is given, the second of item 2 is absent
+    read = batch.input_ids.flatten()[batch.places[0]]
+    assert [numbers.tolist().index(int(token)) for token in read] == [40, 10, 62, 33]
+    torch.testing.assert_close(batch.boxes, torch.tensor(BOXES[1:], dtype=torch.float32))
+    learned = processor.tokenizer.decode(batch.labels[0][batch.labels[0] != -100])
+    assert learned == "Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>"
+
+
+def test_box_loss_prefers_near_numbers():
+    numbers = torch.arange(GRID)
+    true = torch.tensor([[0.105, 0.205, 0.505, 0.605]])
+
+    def loss(cells):
+        logits = torch.full((1, 4, GRID), -8.0)
+        logits[0, torch.arange(4), torch.tensor(cells)] = 8.0
+        entropy, overlap, iou = box_loss(logits, true, numbers)
+        return entropy.mean().item(), overlap.item(), iou.item()
+
+    exact, near, far = loss([10, 20, 50, 60]), loss([11, 20, 50, 60]), loss([40, 20, 50, 60])
+    assert exact[0] < near[0] < far[0] and exact[1] < near[1] < far[1]
+    assert exact[2] > 0.95
+
+
+def test_pairwise_iou_by_hand():
+    a = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.1, 0.1]])
+    b = torch.tensor([[0.25, 0.0, 0.75, 0.5], [0.5, 0.5, 0.6, 0.6]])
+    torch.testing.assert_close(pairwise_iou(a, b), torch.tensor([1 / 3, 0.0]))
+
+
+def test_everything_but_the_tower_learns(small, folder):
+    model, processor = small
+    model.model.vision_tower.requires_grad_(False)
+    numbers, pool = number_token_ids(processor), Pool(folder / "pool" / "train")
+    batch = pool.batch(np.arange(6))
+    known = batch["boxes"][:, 1].isnan().any(-1).logical_not()
+    boxes = torch.where(known[:, None, None], batch["boxes"][:, :2], batch["boxes"][:, :1])
+    items = [(Task.SOT if i % 2 else Task.VIDEO_REG, boxes[i].numpy(), "lamp") for i in range(6)]
+    read = write_sequences(processor, items, np.random.default_rng(0), numbers)
+    features = window_features(model, batch["features"][:, :2], batch["boxes"])
+    out = model.model(
+        input_ids=read.input_ids, attention_mask=read.attention_mask, mm_encoder_outputs={"image": features}
+    )
+    loss, _ = answer_loss(out.last_hidden_state, model.lm_head, read, numbers)
+    model.zero_grad()
+    loss.backward()
+    silent = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not silent
+
+
+def test_greedy_boxes_are_what_generate_writes(small, folder):
+    model, processor = small
+    model.eval()
+    batch = Pool(folder / "pool" / "val").batch(np.arange(2))
+    with torch.no_grad():
+        features = window_features(model, batch["features"][:, :2], batch["boxes"])
+        found, presence = greedy_boxes(model, processor, features, batch["boxes"][:, 0].numpy())
+        numbers = number_token_ids(processor)
+        for row in range(2):  # one by one, by the library, token after token among the numbers
+            box = batch["boxes"][row, 0].numpy()
+            messages = processor.build_messages(Task.SOT, num_frames=2, box=box)
+            text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text = text.replace("<image>", "<image>" * 16) + f"Frame 1: {processor.format_box(box)}, Frame 2: ["
+            ids, cells = processor.tokenizer.encode(text, add_special_tokens=False), []
+            one = window_features(model, batch["features"][row : row + 1, :2], batch["boxes"][row : row + 1])
+            for _ in range(4):
+                logits = model(input_ids=torch.tensor([ids]), mm_encoder_outputs={"image": one}).logits[0, -1]
+                cells.append(int(logits[numbers].argmax()))
+                ids += [int(numbers[cells[-1]]), *processor.tokenizer.encode(",", add_special_tokens=False)]
+            np.testing.assert_allclose(found[row].numpy(), (np.array(cells) + 0.5) / GRID, atol=1e-6)
+    assert ((presence > 0) & (presence < 1)).all()
+
+
+def recipe(folder, **changes):
+    settings = {
+        "data": str(folder), "tower": "", "pool": str(folder / "pool/train"), "val_pool": str(folder / "pool/val"),
+        "text": TEXT, "elysium": ELYSIUM, "vocab_size": 900, "batch_size": 4, "steps": 6, "warmup_steps": 1,
+        "decay_steps": 2, "tasks": {"sot": 0.7, "video_reg": 0.3}, **changes,
+    }  # fmt: skip
+    return SmallRecipe(**settings)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "build_small", lambda c, t, e, tower, v, s: build_small(c, t, e, None, v, s))
+    threads, taken = torch.get_num_threads(), []
+    step_batch = run_module._step_batch
+    monkeypatch.setattr(
+        run_module, "_step_batch", lambda p, r, step, *rest: (taken.append(step), step_batch(p, r, step, *rest))[1]
+    )
+    train(recipe(folder), tmp_path / "whole", threads)
+    assert taken == list(range(6))
+    taken.clear()
+    real_save = run_module._save
+
+    def stop(path, model, optimizer, step):
+        real_save(path, model, optimizer, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(folder, minutes_between_saves=0.0), tmp_path / "parts", threads)
+    monkeypatch.setattr(run_module, "_save", real_save)
+    train(recipe(folder), tmp_path / "parts", threads)
+    assert taken == list(range(6))  # no step twice
+    one, two = (torch.load(tmp_path / name / "latest.pt", weights_only=True) for name in ("whole", "parts"))
+    assert one["step"] == two["step"] == 6
+    for name, value in one["model"].items():
+        torch.testing.assert_close(value, two["model"][name], atol=1e-6, rtol=1e-5, msg=name)
+    assert not list((tmp_path / "parts").glob("*.part"))
+    assert (tmp_path / "parts" / "model" / "model.safetensors").exists()

@@ -1,0 +1,217 @@
+"""The objects of a session that share a start: what to ask about them clip by clip, and what the answers decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .clips import ReadClip, read_clips, stream_frames
+from .exchange import ClipAnswer, ClipRequest, VideoFrame
+from .options import TrackingOptions
+from .queries import ObjectQuery
+from .read_ahead import NOT_YET, ReadAhead
+from .trajectory import Track
+from .zoom import Window, ZoomState
+
+Prepare = Callable[[list[VideoFrame]], None]
+
+
+@dataclass
+class _Question:
+    """What was asked of one object about the clip under way.
+
+    Attributes:
+        track: the object.
+        windows: for every frame of the clip the window that the model sees of it, None for the whole frame.
+    """
+
+    track: Track
+    windows: list[Window | None]
+
+
+class Lane:
+    """Objects of one session with the same start frame and direction: they see the same clips."""
+
+    def __init__(
+        self, source: Any, queries: list[ObjectQuery], backward: bool, skip_start: bool, options: TrackingOptions
+    ):
+        self.start, self.backward, self.skip_start = queries[0].start_frame, backward, skip_start
+        self.tracks = [Track(query) for query in queries]
+        self.options = options
+        self.decided = 0  # steps whose boxes are final
+        self.finished = False
+        if options.zoom:
+            for track in self.tracks:
+                track.zoom = ZoomState(options.zoom_factor)
+        self._questions: list[_Question] = []
+        self._clips = read_clips(source, self.start, backward, options)
+        self._clip: ReadClip | None = None
+        self._reader: ReadAhead | None = None
+        self._is_stream = source.num_frames is None
+
+    def read_ahead(self, source: Any, prepare: Prepare) -> None:
+        """Let a thread read and prepare one clip ahead; a stream frame by frame, so that clips are there in time."""
+        if not self._is_stream:
+            self._reader = self._clips = ReadAhead(_prepared(self._clips, prepare))
+            return
+        frames = _prepared_frames(stream_frames(source, self.start), prepare)
+        self._reader = ReadAhead(frames, self.options.cut[0], self.options.stall_timeout)
+        self._clips = read_clips(source, self.start, self.backward, self.options, self._reader)
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def covers(self, frame: int) -> bool:
+        """Whether this lane reports `frame` at all."""
+        step = self.step_of(frame)
+        return step >= (1 if self.skip_start else 0)
+
+    def step_of(self, frame: int) -> int:
+        """Steps from the start frame to `frame` in the direction of tracking."""
+        return self.start - frame if self.backward else frame - self.start
+
+    def requests(self, processor: Any, wait: bool = True) -> list[ClipRequest] | None:
+        """Read the next clip and ask for every object in it; empty when the video is at its end.
+
+        Unless `wait`, None where frames of a stream are still to come.
+        """
+        if self._reader is not None:
+            self._reader.waits = wait or not self._is_stream
+        clip = next(self._clips, None)
+        if clip is NOT_YET:
+            return None
+        self._clip = clip
+        if clip is None:
+            self.finished = True
+            return []
+        requests, self._questions = [], []
+        for track in self.tracks:
+            # Of the first frame alone there may be nothing to ask, its box being given.
+            if any(not track.is_given(step) for step in range(self.decided, self.clip_end)):
+                windows, request = self._ask(track, processor)
+                self._questions.append(_Question(track, windows))
+                requests.append(request)
+        return requests
+
+    def _ask(self, track: Track, processor: Any) -> tuple[list[Window | None], ClipRequest]:
+        """The question about one object, on the whole frames of the clip or on a search window of its new frame."""
+        first, frames = self._clip.first_step, self._clip.frames
+        box = track.start_box(first)
+        grounds = track.query.expression is not None and self.options.rsot_continuation == "expression"
+        if track.zoom is None or box is None or grounds:
+            request = build_request(processor, track.query, box, frames, self.options)
+            return [None] * len(frames), replace(request, known_boxes=track.known_boxes(first))
+        if track.zoom.template is None:
+            track.zoom.begin(frames[0], box)
+        template = track.zoom.template
+        shown, windows = [template], [None]
+        for frame in frames[1:]:
+            cut, window = track.zoom.look(frame, box)
+            shown.append(cut)
+            windows.append(window)
+        request = build_request(processor, track.query, template.reference_box, shown, self.options)
+        return windows, replace(request, known_boxes=((0, template.reference_box),))
+
+    def accept(
+        self, answers: list[ClipAnswer], processor: Any, partial: bool = False
+    ) -> Iterator[tuple[VideoFrame, Track, float, Any]]:
+        """Decide what is left of the clip from one answer per question: (frame, track, score, box or None).
+
+        Of `partial` answers the frames that have a box in all of them, up to the first that has not: its box may
+        still come, and what stands in a gap depends on it.
+        """
+        clip = self._clip
+        parsed = [processor.post_process_boxes(item.text, len(clip.frames), partial=partial) for item in answers]
+        told = {id(question.track): told for question, *told in zip(self._questions, parsed, answers, strict=True)}
+        windows = {id(question.track): question.windows for question in self._questions}
+        first = stop = self.decided - clip.first_step
+        while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, told)):
+            stop += 1
+        for track in self.tracks:
+            for row in range(first, stop):
+                box, score = self._said(track, row, *told.get(id(track), (None, None)))
+                window = windows[id(track)][row] if id(track) in windows else None
+                decided = self._decide(track, row, box, window)
+                yield clip.frames[row], track, score, decided
+            first_shared = self.clip_end - max(self.options.cut[1], 1)
+            track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
+        self.decided = clip.first_step + stop
+
+    def _said(self, track: Track, row: int, said: Any, answer: ClipAnswer | None) -> tuple[np.ndarray | None, float]:
+        """Box and score of a frame of the clip, as given or as answered."""
+        if track.is_given(self._clip.first_step + row):
+            return np.asarray(track.query.box, dtype=np.float64), 1.0
+        if said is None or not said.valid[row]:
+            return None, 0.0
+        return said.boxes[row], answer.score(*said.spans[row])
+
+    def _decide(self, track: Track, row: int, box: np.ndarray | None, window: Window | None) -> np.ndarray | None:
+        """Note a frame's box, seen in a window or in the whole frame, and return the box to report."""
+        step = self._clip.first_step + row
+        if window is None:
+            return track.decide(step, box, self.options.gap_policy)
+        height, width = self._clip.frames[row].image.shape[:2]
+        last = track.start_box(self._clip.first_step)
+        if box is not None:
+            box = np.clip(window.to_frame(box, width, height), 0.0, 1.0)
+            if not (box[2:] > box[:2]).all():  # outside the frame
+                box = None
+        track.zoom.note(last, box, (width, height))
+        return track.decide(step, box, self.options.gap_policy)
+
+    @property
+    def clip_end(self) -> int:
+        """The step behind the clip that was read last."""
+        return self._clip.first_step + len(self._clip.frames)
+
+    def _all_tell(self, step: int, row: int, told: dict[int, list[Any]]) -> bool:
+        """Whether every object has a box in a frame of the clip."""
+        return all(track.is_given(step) or told[id(track)][0].valid[row] for track in self.tracks)
+
+
+def _prepared(clips: Iterator[ReadClip], prepare: Prepare) -> Iterator[ReadClip]:
+    """Clips whose new frames are prepared."""
+    for clip in clips:
+        prepare(clip.frames[clip.report_from :])
+        yield clip
+
+
+def _prepared_frames(frames: Iterator[VideoFrame | None], prepare: Prepare) -> Iterator[VideoFrame | None]:
+    """The same for the frames of a stream, one by one."""
+    for frame in frames:
+        if frame is not None:
+            prepare([frame])
+        yield frame
+
+
+def build_request(
+    processor: Any,
+    query: ObjectQuery,
+    box: np.ndarray | None,
+    frames: list[VideoFrame],
+    options: TrackingOptions,
+) -> ClipRequest:
+    """Ask for one object in one clip: SOT when a box is known, RSOT when only the expression is.
+
+    Args:
+        processor: builds the messages.
+        query: the object.
+        box: its box (4,) in [0, 1] in the clip's first frame, or None.
+        frames: the clip.
+        options: continuation rule and prompt template.
+
+    Returns:
+        The request, ready for an answerer.
+    """
+    ground = query.expression is not None and (box is None or options.rsot_continuation == "expression")
+    prompt = options.prompt
+    if prompt is not None and query.expression is not None and not ground and "{box}" not in prompt:
+        prompt = None  # a template for grounding says nothing about continuing from a box
+    subject = {"expression": query.expression} if ground else {"box": [float(v) for v in box]}
+    messages = processor.build_messages("RSOT" if ground else "SOT", len(frames), prompt=prompt, **subject)
+    return ClipRequest(messages=messages, frames=frames, expects_boxes=True)

@@ -1,0 +1,123 @@
+"""The small model of real video before training: DINOv2-small frozen, everything behind it new."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Dinov2Config, LlamaConfig, set_seed
+
+from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+
+from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
+
+__all__ = ["build_small"]
+
+IMAGE_SIZE, TOWER_LAYERS = 224, 8
+
+
+def build_small(
+    captions: Sequence[str],
+    text: dict[str, Any],
+    elysium: dict[str, Any],
+    tower: str | Path | None = None,
+    vocab_size: int = 2048,
+    seed: int = 0,
+) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    """A new small model and its processor.
+
+    Args:
+        captions: words that answers and questions will hold.
+        text: fields of the LLaMA configuration.
+        elysium: fields of `ElysiumConfig`.
+        tower: folder of DINOv2-small, whose first blocks are taken; None leaves them random.
+        vocab_size: pieces of the tokenizer.
+        seed: of the initial weights.
+    """
+    tokenizer = build_tokenizer(vocab_size, list(captions) * 3)
+    vision = Dinov2Config(
+        hidden_size=384, num_attention_heads=6, num_hidden_layers=TOWER_LAYERS, image_size=IMAGE_SIZE, patch_size=14
+    )
+    config = ElysiumConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **text,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_feature_layer=-1,
+        vision_feature_norm=True,
+        selector_scorer="mlp",
+        **elysium,
+    )
+    set_seed(seed)
+    model = ElysiumForConditionalGeneration(config)
+    _start(model, tokenizer)
+    if tower is not None:
+        _take_tower(model, tower)
+    processor = ElysiumProcessor(
+        image_processor=ElysiumImageProcessor(
+            size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            image_mean=[0.485, 0.456, 0.406],
+            image_std=[0.229, 0.224, 0.225],
+        ),
+        tokenizer=tokenizer,
+        num_image_tokens=config.num_image_tokens,
+    )
+    processor.chat_template = _SYSTEM.sub('set vicuna = ""', processor.chat_template, count=1)
+    return model, processor
+
+
+@torch.no_grad()
+def _take_tower(model: ElysiumForConditionalGeneration, folder: str | Path) -> None:
+    """Copy the first blocks of a DINOv2 model; its position embeddings are resized once, here, for 224 pixels."""
+    from transformers import Dinov2Model
+
+    full = Dinov2Model.from_pretrained(folder)
+    state = full.state_dict()
+    patches = IMAGE_SIZE // 14
+    positions = full.embeddings.interpolate_pos_encoding(torch.zeros(1, 1 + patches**2, 384), IMAGE_SIZE, IMAGE_SIZE)
+    state["embeddings.position_embeddings"] = positions
+    tower = model.model.vision_tower
+    wanted = tower.state_dict()
+    tower.load_state_dict({name: state[name] for name in wanted}, strict=True)
+
+
+@torch.no_grad()
+def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
+    """Numbers and places start as sines and cosines, every second head as a look-up (see `train.miniature.build`)."""
+    embeddings = model.get_input_embeddings().weight
+    width = embeddings.shape[1]
+    embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
+    for prefix in ("", " "):
+        pieces = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
+        if all(len(ids) == 1 for ids in pieces):
+            sines = _sines(torch.arange(101) / 100, width) * math.sqrt(2) * EMBEDDING_SCALE
+            rows = torch.tensor([ids[0] for ids in pieces])
+            embeddings[rows] = 0.95 * sines + 0.3 * embeddings[rows]
+    model.get_output_embeddings().weight.copy_(0.1 * embeddings)
+    if model.config.patch_position_embedding:
+        rows, columns = model.config.patch_grid
+        centers = [(torch.arange(n) + 0.5) / n for n in (rows, columns)]
+        y, x = torch.meshgrid(*centers, indexing="ij")
+        half = width // 2
+        grid = torch.cat([_sines(x.flatten(), half), _sines(y.flatten(), width - half)], dim=1)
+        model.model.patch_positions.weight.copy_(grid * math.sqrt(2) * EMBEDDING_SCALE)
+    projector = model.model.multi_modal_projector
+    for linear in (projector.linear_1, projector.linear_2):
+        # Inputs of unit size come out at the size of the embeddings.
+        torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        torch.nn.init.zeros_(linear.bias)
+    projector.linear_2.weight.mul_(EMBEDDING_SCALE * 1.5)
+    layers = model.model.language_model.layers
+    for layer in layers:
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.weight.mul_((2 * len(layers)) ** -0.5)
+        _look_up_and_copy(layer.self_attn)

@@ -1,0 +1,193 @@
+"""Clips of windows as token sequences, and a loss that knows that numbers are near each other.
+
+Cross-entropy treats 51 for 52 as wrong as 7 for 52. With few examples it pays to say otherwise: number tokens have
+targets smoothed over their neighbors (compare DIST2Loss, arXiv 2503.02379), and the box that the probabilities of its
+four numbers amount to in the mean has a loss by its overlap with the true one (ARTrack, arXiv 2303.15233).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from processing_elysium import ElysiumProcessor
+from processing_elysium.boxes import GRID, format_box
+from processing_elysium.prompts import Task
+
+__all__ = ["Sequences", "box_loss", "number_token_ids", "write_sequences"]
+
+IGNORED = -100
+SMOOTHING_CELLS = 1.2
+
+
+@dataclass
+class Sequences:
+    """B conversations, padded on the left.
+
+    Attributes:
+        input_ids: (B, T).
+        attention_mask: (B, T).
+        labels: (B, T), -100 where nothing is learned.
+        places: (M, 4) positions in the flattened (B * T) of the four number tokens of M boxes.
+        boxes: (M, 4) those boxes, unrounded, in [0, 1].
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+    places: torch.Tensor
+    boxes: torch.Tensor
+
+
+def number_token_ids(processor: ElysiumProcessor) -> torch.Tensor:
+    """Ids of the tokens of the numbers 0 to 99, shape (100,); each must be one token."""
+    pieces = [processor.tokenizer.encode(str(n), add_special_tokens=False) for n in range(GRID)]
+    if any(len(ids) != 1 for ids in pieces):
+        raise ValueError("the tokenizer splits numbers; this loss needs one token per number.")
+    return torch.tensor([ids[0] for ids in pieces])
+
+
+def tracking_answer(boxes: np.ndarray) -> str:
+    """The answer to a tracking question; "[]" where the object (NaN) is absent."""
+    parts = [f"Frame {i + 1}: {'[]' if np.isnan(box).any() else format_box(box)}" for i, box in enumerate(boxes)]
+    return ", ".join(parts) + "."
+
+
+def conversation(
+    processor: ElysiumProcessor, task: Task, boxes: np.ndarray, label: str, rng: np.random.Generator
+) -> tuple[str, str, list[np.ndarray]]:
+    """Prompt, answer, and the boxes in the answer whose numbers are learned.
+
+    Args:
+        processor: writes the prompt.
+        task: SOT, VIDEO_REG, REC or REG.
+        boxes: (F, 4) of the windows.
+        label: class name.
+        rng: draws a wording; the first one of a task, which evaluation uses, half of the time.
+    """
+    wording = None if rng.random() < 0.5 else rng
+    asked = {"expression": label} if task is Task.REC else {"box": boxes[0]}
+    messages = processor.build_messages(task, num_frames=len(boxes), rng=wording, **asked)
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    if task is Task.SOT:
+        return prompt, tracking_answer(boxes), [box for box in boxes if not np.isnan(box).any()]
+    if task is Task.REC:
+        return prompt, format_box(boxes[0]), [boxes[0]]
+    return prompt, label, []
+
+
+def write_sequences(
+    processor: ElysiumProcessor,
+    items: Sequence[tuple[Task, np.ndarray, str]],
+    rng: np.random.Generator,
+    numbers: torch.Tensor,
+    first_learned: int = 1,
+) -> Sequences:
+    """Tokenize conversations.
+
+    Args:
+        processor: the model's.
+        items: task, boxes (F, 4) and label of each; F may differ.
+        rng: draws wordings.
+        numbers: see `number_token_ids`.
+        first_learned: boxes of a tracking answer before this frame are given, not learned by overlap.
+    """
+    tokenizer, token = processor.tokenizer, processor.image_token
+    rows, labels, found = [], [], []
+    is_number = {int(i) for i in numbers}
+    for task, boxes, label in items:
+        prompt, answer, true = conversation(processor, task, boxes, label, rng)
+        prompt = prompt.replace(token, token * processor.num_image_tokens)
+        start = tokenizer.encode(prompt, add_special_tokens=False)
+        rest = tokenizer.encode(answer, add_special_tokens=False) + [tokenizer.eos_token_id]
+        rows.append(start + rest)
+        labels.append([IGNORED] * len(start) + rest)
+        spots = []
+        if true:
+            spots = [len(start) + i for i, t in enumerate(rest) if t in is_number and not _is_frame_number(rest, i)]
+            spots = [spots[i : i + 4] for i in range(0, len(spots), 4)]
+            assert len(spots) == len(true), (answer, len(spots))
+        learned = first_learned if task is Task.SOT else 0
+        found.append((spots[learned:], true[learned:]))
+    length = max(map(len, rows))
+    pad = tokenizer.pad_token_id
+    places = [
+        [number * length + length - len(rows[number]) + i for i in spot]
+        for number, (spots, _) in enumerate(found)
+        for spot in spots
+    ]
+    boxes = [box for _, true in found for box in true]
+    return Sequences(
+        input_ids=torch.tensor([[pad] * (length - len(row)) + row for row in rows]),
+        attention_mask=torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]),
+        labels=torch.tensor([[IGNORED] * (length - len(row)) + row for row in labels]),
+        places=torch.tensor(places, dtype=torch.long).view(-1, 4),
+        boxes=torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4),
+    )
+
+
+def _is_frame_number(tokens: list[int], place: int) -> bool:
+    """Frame numbers are written with a space in front and so are other tokens; kept for tokenizers where not."""
+    return False
+
+
+def box_loss(
+    logits: torch.Tensor, boxes: torch.Tensor, numbers: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss of the four numbers of M boxes.
+
+    Args:
+        logits: (M, 4, V) at the tokens before the numbers.
+        boxes: (M, 4) true boxes in [0, 1], unrounded.
+        numbers: (100,) token ids.
+
+    Returns:
+        Smoothed cross-entropy per number (M, 4), 1 - IoU of the mean box (M,), and that IoU (M,).
+    """
+    over_all = logits.float().log_softmax(-1)[..., numbers]  # (M, 4, 100)
+    cells = boxes.clamp(0, 1 - 1e-6) * GRID - 0.5
+    distance = torch.arange(GRID, device=boxes.device) - cells.unsqueeze(-1)
+    target = (-0.5 * (distance / SMOOTHING_CELLS).square()).softmax(-1)
+    entropy = -(target * over_all).sum(-1)
+    centers = (torch.arange(GRID, device=boxes.device) + 0.5) / GRID
+    mean = (over_all.softmax(-1) * centers).sum(-1)
+    iou = pairwise_iou(mean, boxes)
+    return entropy, 1 - iou, iou.detach()
+
+
+def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """IoU of (M, 4) corner boxes, (M,)."""
+    side = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    overlap = side.prod(-1)
+    area = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(-1) + (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)
+    return overlap / (area - overlap).clamp(min=1e-6)
+
+
+def answer_loss(hidden: torch.Tensor, head: torch.nn.Module, batch: Sequences, numbers: torch.Tensor) -> tuple:
+    """Total loss of a batch from the last hidden states.
+
+    Args:
+        hidden: (B, T, D).
+        head: maps hidden states to logits.
+        batch: what was read.
+        numbers: (100,) token ids.
+
+    Returns:
+        The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU.
+    """
+    flat = hidden.flatten(0, 1)
+    labels = batch.labels.flatten().clone()
+    labels[batch.places.flatten()] = IGNORED  # these have their own loss
+    spots = (labels != IGNORED).nonzero().squeeze(-1)
+    words = functional.cross_entropy(head(flat[spots - 1]).float(), labels[spots])
+    log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan")}
+    loss = words
+    if len(batch.places):
+        entropy, overlap, iou = box_loss(head(flat[batch.places - 1]), batch.boxes, numbers)
+        loss = loss + entropy.mean() + overlap.mean()
+        log |= {"numbers": entropy.mean().item(), "iou": iou.mean().item()}
+    return loss, log

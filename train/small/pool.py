@@ -1,0 +1,174 @@
+"""Features of training windows on disk: the frozen tower runs once per window, the decoder many times.
+
+A pool is a folder of shards, each of which counts once its description is there: a producer can be stopped at any
+time, and a trainer can read while it grows. Patch tokens are stored in 8 bits, one scale per token, 98 KB a window.
+
+    python -m train.small.pool DATA TOWER OUT --split train --examples 60000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import Dinov2Model
+
+from .material import Material
+from .paste import Sprites
+from .views import draw_example
+
+__all__ = ["Pool", "encode_crops", "load_tower"]
+
+IMAGE_SIZE, LAYER = 224, 8
+MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+SHARD_EXAMPLES = 512
+BATCH_EXAMPLES = 8
+
+
+def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2Model:
+    """The first `LAYER` blocks of DINOv2-small, whose hidden state is read without the final norm."""
+    tower = Dinov2Model.from_pretrained(folder).eval().to(dtype)
+    tower.encoder.layer = tower.encoder.layer[:LAYER] if hasattr(tower.encoder, "layer") else tower.encoder.layer
+    tower.layernorm = torch.nn.Identity()
+    return tower
+
+
+@torch.inference_mode()
+def encode_crops(tower: Dinov2Model, crops: list[np.ndarray]) -> torch.Tensor:
+    """Layer-normalized patch tokens.
+
+    Args:
+        tower: see `load_tower`.
+        crops: uint8 arrays (side, side, 3).
+
+    Returns:
+        float32 (crops, 256, 384).
+    """
+    pixels = np.stack([np.asarray(Image.fromarray(c).resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)) for c in crops])
+    pixels = torch.from_numpy(((pixels - MEAN) / STD).transpose(0, 3, 1, 2)).contiguous()
+    hidden = tower(pixels.to(tower.dtype)).last_hidden_state[:, 1:].float()
+    return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
+
+
+def quantized(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Features (..., C) as int8 and a float16 scale per token."""
+    scale = features.abs().amax(-1, keepdim=True) / 127
+    return (features / scale).round().to(torch.int8).numpy(), scale.squeeze(-1).half().numpy()
+
+
+class Pool:
+    """Shards of one folder, read as they come.
+
+    Args:
+        folder: written by this script.
+        open_only: leave out examples whose licence allows research only.
+    """
+
+    def __init__(self, folder: str | Path, open_only: bool = False) -> None:
+        self.folder, self.open_only = Path(folder), open_only
+        self._shards: dict[str, dict[str, np.ndarray]] = {}
+        self.index = np.empty((0, 2), np.int64)
+        self.names: list[str] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in shards that were written since."""
+        for path in sorted(self.folder.glob("*.json")):
+            if path.stem in self._shards:
+                continue
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            shard = {
+                "tokens": np.load(path.with_suffix(".tokens.npy"), mmap_mode="r"),
+                "scale": np.load(path.with_suffix(".scale.npy")),
+                "boxes": np.asarray(meta["boxes"], np.float32),
+                "label": np.asarray(meta["label"], object),
+            }
+            self._shards[path.stem] = shard
+            rows = np.arange(len(meta["label"]))
+            if self.open_only:
+                rows = rows[np.asarray(meta["open"])]
+            number = len(self.names)
+            self.names.append(path.stem)
+            self.index = np.concatenate([self.index, np.stack([np.full(len(rows), number), rows], 1)])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, items: np.ndarray) -> dict[str, Any]:
+        """Examples by number: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
+        tokens, scales, boxes, labels = [], [], [], []
+        for shard, row in self.index[np.sort(items)]:
+            data = self._shards[self.names[shard]]
+            tokens.append(data["tokens"][row])
+            scales.append(data["scale"][row])
+            boxes.append(data["boxes"][row])
+            labels.append(data["label"][row])
+        features = torch.from_numpy(np.stack(tokens)).float()
+        features *= torch.from_numpy(np.stack(scales)).float().unsqueeze(-1)
+        return {"features": features, "boxes": torch.from_numpy(np.stack(boxes)), "label": labels}
+
+
+def _write_shard(
+    out: Path, number: int, material: Material, tower: Dinov2Model, seed: int, sprites: Sprites | None
+) -> float:
+    start = time.perf_counter()
+    examples, tokens, scales = [], [], []
+    for first in range(0, SHARD_EXAMPLES, BATCH_EXAMPLES):
+        # A shard is a function of (seed, number): a producer that starts again writes what it would have written.
+        chunk = [
+            draw_example(material, np.random.default_rng([seed, number, first + i]), sprites)
+            for i in range(BATCH_EXAMPLES)
+        ]
+        features = encode_crops(tower, [crop for example in chunk for crop in example.crops])
+        q, s = quantized(features.view(len(chunk), -1, *features.shape[1:]))
+        tokens.append(q), scales.append(s), examples.extend(chunk)
+    stem = out / f"{number:05d}"
+    np.save(stem.with_suffix(".tokens.npy"), np.concatenate(tokens))
+    np.save(stem.with_suffix(".scale.npy"), np.concatenate(scales))
+    meta = {
+        "boxes": [[[round(float(v), 6) for v in box] for box in e.boxes] for e in examples],
+        "label": [e.label for e in examples],
+        "open": [e.open for e in examples],
+        "row": [e.row for e in examples],
+    }
+    part = stem.with_suffix(".json.part")
+    part.write_text(json.dumps(meta), encoding="utf-8")
+    os.replace(part, stem.with_suffix(".json"))  # last: a shard counts once this file is there
+    return time.perf_counter() - start
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.small.pool", description="Write features of windows.")
+    parser.add_argument("data", type=Path, help="folder with records.jsonl")
+    parser.add_argument("tower", type=Path, help="folder of DINOv2-small")
+    parser.add_argument("out", type=Path, help="folder of shards; what is there is kept")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    material = Material(options.data, options.split)
+    tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
+    sprites = Sprites(options.sprites) if options.sprites else None
+    options.out.mkdir(parents=True, exist_ok=True)
+    for number in range(-(-options.examples // SHARD_EXAMPLES)):
+        if (options.out / f"{number:05d}.json").exists():
+            continue
+        seconds = _write_shard(options.out, number, material, tower, options.seed, sprites)
+        print(f"shard {number}: {SHARD_EXAMPLES / seconds:.1f} examples/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Train the decoder of the small model on pooled features; the same command goes on where the last one stopped.
+
+python -m train.small.run train/recipes/small.yaml --output runs/small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modeling_elysium import ElysiumForConditionalGeneration
+from processing_elysium import ElysiumProcessor
+from processing_elysium.prompts import Task
+
+from ..config import load_yaml
+from ..miniature.cpu import prepare_cpu
+from ..optimizer import MuonAdamW, is_hidden_matrix
+from .build import build_small
+from .follow import greedy_boxes
+from .objective import answer_loss, number_token_ids, pairwise_iou, write_sequences
+from .pool import Pool
+from .vocabulary import captions_of
+
+__all__ = ["SmallRecipe", "main", "train"]
+
+
+@dataclass(kw_only=True)
+class SmallRecipe:
+    """One run.
+
+    Attributes:
+        data: folder with records.jsonl.
+        tower: folder of DINOv2-small.
+        pool: folder of the training features.
+        val_pool: folder of the validation features.
+        text: fields of the LLaMA configuration.
+        elysium: fields of `ElysiumConfig`.
+        vocab_size: pieces of the tokenizer.
+        start: a finished run's folder to take weights and processor from, or None for a new model.
+        batch_size: examples per step.
+        steps: steps of the whole schedule.
+        warmup_steps: linear rise of the rates.
+        decay_steps: steps at the end in which the rates fall to zero along a cosine.
+        learning_rate: AdamW, of everything but hidden matrices.
+        muon_learning_rate: Muon, of hidden matrices.
+        weight_decay: of both.
+        scale: factor on both rates by part of the model.
+        tasks: weight of each kind of question about windows.
+        short_share: share of tracking questions about two windows instead of three.
+        open_only: only examples whose licence allows more than research.
+        seed: of everything.
+        minutes_between_saves: also between validations.
+    """
+
+    data: str
+    tower: str
+    pool: str
+    val_pool: str
+    text: dict[str, Any]
+    elysium: dict[str, Any]
+    vocab_size: int = 2048
+    start: str | None = None
+    batch_size: int = 48
+    steps: int = 20_000
+    warmup_steps: int = 100
+    decay_steps: int = 3000
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 4e-3
+    weight_decay: float = 0.02
+    scale: dict[str, float] = field(default_factory=dict)
+    tasks: dict[str, float] = field(default_factory=lambda: {"sot": 1.0})
+    short_share: float = 1.0
+    open_only: bool = False
+    seed: int = 0
+    minutes_between_saves: float = 5.0
+
+
+def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> MuonAdamW:
+    muon: dict[str, list] = {}
+    adamw: dict[str, list] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part = next(
+            (part for part in ("selector", "multi_modal_projector", "patch_positions") if part in name), "text"
+        )
+        by = muon if is_hidden_matrix(name, parameter) else adamw
+        by.setdefault(part, []).append(parameter)
+
+    def groups(parts: dict[str, list], rate: float) -> list[dict[str, Any]]:
+        return [
+            {"params": p, "lr": rate * recipe.scale.get(part, 1.0), "weight_decay": recipe.weight_decay}
+            for part, p in parts.items()
+        ]
+
+    return MuonAdamW(groups(muon, recipe.muon_learning_rate), groups(adamw, recipe.learning_rate))
+
+
+def rate_at(step: int, recipe: SmallRecipe) -> float:
+    """Factor on the learning rates at a step: linear rise, constant, cosine fall."""
+    rise = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
+    left = recipe.steps - step
+    fall = 1.0 if left >= recipe.decay_steps else 0.5 - 0.5 * math.cos(math.pi * max(left, 0) / recipe.decay_steps)
+    return rise * fall
+
+
+def window_features(model: Any, features: torch.Tensor, boxes: torch.Tensor) -> Any:
+    """Visual tokens of (B, W, N, C) features whose first window has the known box, row by row."""
+    windows = features.shape[1]
+    reference = features[:, :1].expand_as(features).flatten(0, 1)
+    known = boxes[:, :1].expand(-1, windows, -1).flatten(0, 1)
+    own = torch.zeros(len(features), windows, dtype=torch.bool)
+    own[:, 0] = True
+    return model.model.compress(features.flatten(0, 1), reference, known, own.flatten())
+
+
+def _step_batch(pool: Pool, recipe: SmallRecipe, step: int, processor: ElysiumProcessor, numbers: torch.Tensor) -> Any:
+    rng = np.random.default_rng([recipe.seed, step])
+    batch = pool.batch(rng.choice(len(pool), recipe.batch_size))
+    windows = batch["features"].shape[1]
+    if rng.random() < recipe.short_share:  # the first window and one of the others
+        windows, other = 2, torch.from_numpy(rng.integers(1, windows, recipe.batch_size))
+        for name in ("features", "boxes"):
+            value = batch[name]
+            batch[name] = torch.stack([value[:, 0], value[torch.arange(len(value)), other]], 1)
+    names = sorted(recipe.tasks)
+    weights = np.array([recipe.tasks[name] for name in names])
+    tasks = [Task(str(rng.choice(names, p=weights / weights.sum()))) for _ in range(recipe.batch_size)]
+    features, boxes = batch["features"][:, :windows], batch["boxes"][:, :windows]
+    items = [(task, boxes[i].numpy(), batch["label"][i]) for i, task in enumerate(tasks)]
+    return features, boxes, write_sequences(processor, items, rng, numbers)
+
+
+def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None = None, bf16: bool = False) -> None:
+    """Run or go on with a run.
+
+    Args:
+        recipe: what to do.
+        output: folder of checkpoints and the log; what is there is continued.
+        threads: of PyTorch.
+        minutes: stop after so many, with a checkpoint; None runs to the end.
+        bf16: matrix products in bfloat16 where the processor has them.
+    """
+    torch.set_num_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    pool, val_pool = Pool(recipe.pool, recipe.open_only), Pool(recipe.val_pool)
+    model, processor = _begin(recipe)
+    model.model.vision_tower.requires_grad_(False)
+    model.train()
+    model.model.vision_tower.eval()
+    optimizer = _optimizer(model, recipe)
+    base = [group["lr"] for group in optimizer.param_groups]
+    numbers = number_token_ids(processor)
+    step, latest = 0, output / "latest.pt"
+    if latest.exists():
+        state = torch.load(latest, weights_only=True)
+        _load_trained(model, state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+    log, began, saved, shown = None, time.time(), time.time(), 0
+    while step < recipe.steps and (minutes is None or time.time() - began < minutes * 60):
+        factor = rate_at(step, recipe)
+        for group, rate in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = rate * factor
+        features, boxes, batch = _step_batch(pool, recipe, step, processor, numbers)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = model.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                mm_encoder_outputs={"image": window_features(model, features, boxes)},
+                use_cache=False,
+            )
+            loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+        step += 1
+        now = {k: v for k, v in now.items() if v == v}
+        log = now if log is None else {**now, **log, **{k: 0.97 * log.get(k, v) + 0.03 * v for k, v in now.items()}}
+        if time.time() - saved > recipe.minutes_between_saves * 60 or step == recipe.steps or step == 30:
+            saved = time.time()
+            _save(latest, model, optimizer, step)
+            pool.refresh()
+            line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - shown or 1), 2)}
+            line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
+            with open(output / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+            model.train()
+            model.model.vision_tower.eval()
+    _save(latest, model, optimizer, step)
+    model.save_pretrained(output / "model")
+    processor.save_pretrained(output / "model")
+
+
+def _begin(recipe: SmallRecipe) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
+    if recipe.start is None:
+        return build_small(
+            captions_of(recipe.data), recipe.text, recipe.elysium, recipe.tower, recipe.vocab_size, recipe.seed
+        )
+    model = ElysiumForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
+    return model, ElysiumProcessor.from_pretrained(recipe.start)
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.state_dict().items() if "vision_tower" not in name}
+
+
+def _load_trained(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    wrong = [name for name in missing if "vision_tower" not in name] + list(unexpected)
+    if wrong:
+        raise ValueError(f"the checkpoint does not fit the recipe's model: {wrong[:5]}; use another --output.")
+
+
+def _save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    part = path.with_suffix(".part")
+    torch.save({"model": _trained(model), "optimizer": optimizer.state_dict(), "step": step}, part)
+    os.replace(part, path)
+
+
+@torch.no_grad()
+def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 192) -> dict[str, float]:
+    """Mean IoU of boxes that the model writes itself in the second of two windows, and how often it is above 0.5."""
+    model.eval()
+    ious, said_absent, truly = [], [], []
+    for first in range(0, min(count, len(pool)), 64):
+        batch = pool.batch(np.arange(first, min(first + 64, len(pool))))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            features = window_features(model, batch["features"][:, :2], batch["boxes"])
+            found, presence = greedy_boxes(model, processor, features, batch["boxes"][:, 0].numpy())
+        known = ~batch["boxes"][:, 1].isnan().any(-1)
+        ious.append(pairwise_iou(found, batch["boxes"][:, 1].nan_to_num())[known])
+        said_absent.append(presence)
+        truly.append(known)
+    ious, presence, known = torch.cat(ious), torch.cat(said_absent), torch.cat(truly)
+    return {
+        "val_iou": round(ious.mean().item(), 4),
+        "val_50": round((ious > 0.5).float().mean().item(), 4),
+        "present": round(presence[known].mean().item(), 3),
+        "present_if_absent": round(presence[~known].mean().item(), 3),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.small.run", description="Train the small model's decoder.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override keys of the recipe")
+    options = parser.parse_args(arguments)
+    prepare_cpu()
+    recipe = load_yaml(SmallRecipe, options.recipe, options.set)
+    train(recipe, options.output, options.threads, options.minutes, options.bf16)
+
+
+if __name__ == "__main__":
+    main()
