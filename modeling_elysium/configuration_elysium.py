@@ -6,6 +6,8 @@ D text width, T tokens.
 
 # No postponed annotations here: `@strict` checks fields by their types and passes over types that are strings.
 import difflib
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 from .versions import MINIMUM_TRANSFORMERS  # noqa: F401 - first, before names that older versions lack
@@ -232,7 +234,24 @@ class ElysiumConfig(PreTrainedConfig):
             "AutoModelForImageTextToText": generation_class,
             "AutoModelForMultimodalLM": generation_class,
         }
+        replace_code_links(save_directory)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def replace_code_links(folder: str | os.PathLike[str]) -> None:
+    """Make the code files of a folder that are links real ones: saving through a link would change its source.
+
+    A clone's own checkpoint folder holds such links.
+
+    Args:
+        folder: where something is about to be saved; it need not be there.
+    """
+    for path in Path(folder).glob("*.py"):
+        if path.is_symlink():
+            code = path.read_bytes() if path.exists() else None  # None: the link leads nowhere
+            path.unlink()
+            if code is not None:
+                path.write_bytes(code)
 
 
 ElysiumConfig.register_for_auto_class()

@@ -6,6 +6,7 @@ V vocabulary. Paper section 3.2; the layout follows LLaVA in transformers.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_elysium import ElysiumConfig
+from .configuration_elysium import ElysiumConfig, replace_code_links
 from .image_features import NUM_CHANNELS, ImageFeatures
 from .outputs import (
     CACHE_NAME,
@@ -51,6 +52,17 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if hasattr(module, "init_own_weights"):
             module.init_own_weights()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save as the library does; code files of the folder that are links (a clone's own) become real ones.
+
+        Args:
+            save_directory: folder to write to.
+            *args: passed on to `PreTrainedModel.save_pretrained`.
+            **kwargs: likewise.
+        """
+        replace_code_links(save_directory)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):

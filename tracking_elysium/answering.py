@@ -21,7 +21,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from .answer_format import AnswerFormat, AnswerFormats, Cursor
 from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
-from .options import check_count
+from .options import TrackingOptions, check_count
 from .protocols import Processor
 from .stats import Stats
 
@@ -56,7 +56,7 @@ class ClipAnswerer:
         processor: Processor,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
     ) -> None:
         check_count("batch_size", batch_size)

@@ -31,6 +31,7 @@ from .drafted_guesses import Drafter
 from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
 from .drafted_row import AnswerRow, Chosen
 from .exchange import ClipAnswer, ClipRequest
+from .options import TrackingOptions
 from .protocols import Processor
 from .stats import Stats
 
@@ -77,7 +78,7 @@ class DraftedAnswerer(ClipAnswerer):
         processor: Processor,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
         compile: bool = False,
     ) -> None:

@@ -91,12 +91,22 @@ class ClipAnswer:
         token_of_digit: index of the token that wrote the n-th digit character of `text`.
         absent_logprobs: frame_in_clip -> natural log-probability of `[]`, for the frames in which the model had the
             choice between a box and none (`processor.absent_boxes`, constrained answers).
+
+    Raises:
+        ValueError: a log-probability is NaN: the model computes no numbers, and its words mean nothing.
     """
 
     text: str
     logprobs: list[float] = field(default_factory=list)
     token_of_digit: list[int] = field(default_factory=list)
     absent_logprobs: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(map(math.isnan, self.logprobs)):
+            raise ValueError(
+                "the model gives NaN instead of probabilities: its weights are damaged (load the checkpoint anew), or "
+                "its numbers grow beyond float16 (load it with dtype bfloat16 or float32)."
+            )
 
     def score(self, start: int, stop: int) -> float:
         """Return the geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].

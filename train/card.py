@@ -14,7 +14,7 @@ from processing_elysium.prompts import Task
 
 from .config import Recipe, SourceConfig, StageConfig
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "trained_on"]
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 ABILITIES = {
@@ -43,9 +43,7 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         Markdown with the Hub's header.
     """
     config = model.config
-    sources = [source for stage in recipe.stages for source in stage.sources]
-    drawn_only = all(source.source == DRAWN for source in sources)
-    tasks = [task for task in Task if any(task.value in source.tasks for source in sources)]
+    sources, tasks, drawn_only = _taught(recipe)
     size = config.vision_config.image_size
     text = config.text_config
     return TEMPLATE.read_text(encoding="utf-8").format(
@@ -68,6 +66,22 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         data="\n".join(_data_rows(sources)),
         limits=_limits(config, drawn_only, recipe.build is not None, tasks),
     )
+
+
+def trained_on(recipe: Recipe) -> dict[str, Any] | None:
+    """What `ElysiumProcessor.trained_on` is to say of a model; None where training went on from another one."""
+    _, tasks, drawn_only = _taught(recipe)
+    if recipe.build is None:
+        return None
+    drawn = {"material": "drawn shapes", "aspect_ratio": [1.0, 1.0]} if drawn_only else {}  # drawn frames are square
+    return {**drawn, "tasks": [task.value for task in tasks]}
+
+
+def _taught(recipe: Recipe) -> tuple[list[SourceConfig], list[Task], bool]:
+    """All sources, the tasks asked of them, and whether all of them are drawn shapes."""
+    sources = [source for stage in recipe.stages for source in stage.sources]
+    tasks = [task for task in Task if any(task.value in source.tasks for source in sources)]
+    return sources, tasks, all(source.source == DRAWN for source in sources)
 
 
 def _millions(model: ElysiumForConditionalGeneration) -> str:

@@ -53,6 +53,7 @@ def fresh(requests):
 def answers(kind, model, processor, requests, batch_size=16, **options):
     """Answers of one of the two answerers, and what they cost."""
     stats = Stats()
+    options = {"constrained": False, **options}
     return kind(model, processor, batch_size, stats=stats, **options)(fresh(requests)), stats
 
 
@@ -298,7 +299,7 @@ def test_a_model_that_cannot_be_drafted_is_decoded_plainly(change, words):
     before = model.config.text_config._attn_implementation
     change(model)
     with pytest.warns(UserWarning, match=words):
-        answerer = DraftedAnswerer(model, processor)
+        answerer = DraftedAnswerer(model, processor, constrained=False)
     model.config.text_config._attn_implementation_internal = before
     slow, _ = answers(ClipAnswerer, model, processor, [request])
     assert_same(answerer(fresh([request])), slow)
@@ -319,7 +320,7 @@ def test_half_precision_runs_and_its_constrained_answers_parse():
     for answer in answers(DraftedAnswerer, model, processor, requests, constrained=True)[0]:
         assert processor.post_process_boxes(answer.text, num_frames=3).valid.all()
     for answer in answers(DraftedAnswerer, model, processor, requests)[0]:
-        assert len(answer.logprobs) <= ClipAnswerer(model, processor).budget(requests[0])
+        assert len(answer.logprobs) <= ClipAnswerer(model, processor, constrained=False).budget(requests[0])
 
 
 @pytest.mark.slow
@@ -364,7 +365,7 @@ def test_nothing_asked_nothing_answered():
 
 def test_too_long_is_an_error_before_anything_runs():
     processor = processor_of("characters")
-    answerer = DraftedAnswerer(fitting_model(processor, context=600), processor)
+    answerer = DraftedAnswerer(fitting_model(processor, context=600), processor, constrained=False)
     answerer.model.model.get_image_features = None
     with pytest.raises(ValueError, match="32 frames need .* context holds 600"):
         answerer([tracking(processor, frames_of(32))])
