@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
+from .boxes import GRID, ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
 from .image_processing_elysium import replace_code_links
 from .image_sequence import is_image_name, is_sequence
@@ -47,6 +47,8 @@ class ElysiumProcessor(ProcessorMixin):
             `compat="released"`.
         compat: `"released"` writes text as the authors' released code does (see `released.py`), which their
             checkpoint needs: `<s>` after every image, answers tokenized apart, their rounding, periods and seconds.
+        absent_boxes: the model was taught to write `[]` for a frame in which the object is not to be seen; answers
+            that are held to the format may then say so, in every frame of a clip but the first.
         tracking_defaults: tracking options (`single_pass_up_to` ...) that suit this checkpoint better than the
             pipeline's own defaults; what a caller passes comes first. None: none, or with `compat="released"` those
             of the authors' code.
@@ -69,6 +71,7 @@ class ElysiumProcessor(ProcessorMixin):
         image_token: str = "<image>",
         box_rounding: Rounding | None = None,
         compat: str | None = None,
+        absent_boxes: bool = False,
         tracking_defaults: dict[str, Any] | None = None,
         trained_on: dict[str, Any] | None = None,
     ) -> None:
@@ -80,6 +83,8 @@ class ElysiumProcessor(ProcessorMixin):
             box_rounding = "floor" if compat is None else "round"
         if box_rounding not in ROUNDINGS:
             raise ValueError(f"`box_rounding`={box_rounding!r} is unknown; use one of {ROUNDINGS}.")
+        if not isinstance(absent_boxes, bool):
+            raise ValueError(f"`absent_boxes`={absent_boxes!r} is unknown; use True or False.")
         if tracking_defaults is None:
             tracking_defaults = {} if compat is None else dict(TRACKING_DEFAULTS)
         if not isinstance(tracking_defaults, dict):
@@ -101,6 +106,7 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
         self.compat = compat
+        self.absent_boxes = absent_boxes
         self.tracking_defaults = tracking_defaults
         self.trained_on = trained_on
         tokenizer.padding_side = "left"
@@ -217,6 +223,11 @@ class ElysiumProcessor(ProcessorMixin):
             height: likewise.
         """
         return untaught(self.trained_on or {}, Task(task.lower()), width, height)
+
+    @property
+    def box_grid(self) -> int:
+        """Cells per axis in which box numbers are written; see `boxes.GRID`."""
+        return GRID
 
     def format_box(self, box: Sequence[float]) -> str:
         """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""

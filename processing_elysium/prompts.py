@@ -31,7 +31,7 @@ class RandomSource(Protocol):
     """What we need of a generator: `random.Random` and `numpy.random.Generator` both have it."""
 
     def random(self) -> float:
-        """A float in [0, 1)."""
+        """Return a float in [0, 1)."""
 
 
 IMAGE_PLACEHOLDERS = ("<image>", "<video>")  # reserved in prompts: they stand for pixels, never for user text

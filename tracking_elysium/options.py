@@ -31,12 +31,12 @@ class TrackingOptions:
 
     Attributes:
         clip_len: frames per clip of a long video.
-        overlap: frames shared by neighbouring clips.
+        overlap: frames shared by neighboring clips.
         single_pass_up_to: videos of at most this many frames go in one piece. A source of unknown length (a camera)
             is read this far ahead to find out; 0 starts with the first clip.
         gap_policy: `"hold"`, `"previous_velocity"` or `"none"`, see `bridge_gap`.
         rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
-            `"expression"`: it is grounded anew in every clip (the authors' released behaviour).
+            `"expression"`: it is grounded anew in every clip (the authors' released behavior).
         prompt: a template with `{box}` or `{expression}` instead of the built-in wording.
         decoding: `"drafted"`: several tokens per pass of the model; `"plain"`: one, by the library's `generate`. Both
             give the same answers.

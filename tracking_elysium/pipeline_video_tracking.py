@@ -27,6 +27,7 @@ from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
 from .lanes import build_request
 from .options import TrackingOptions, check_choice, check_count, options_given
+from .protocols import Answerer
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
 from .session import TrackingSession
@@ -49,6 +50,10 @@ class VideoTrackingPipeline(Pipeline):
 
     Args (of `pipeline("video-tracking", ...)`, besides the library's own): every option of `TrackingOptions` and
     `batch_size`, as defaults for the calls.
+
+    Attributes:
+        answerer: who answers the questions about clips, an `Answerer` or what builds one: it is called with model,
+            processor and the keywords of `ClipAnswerer`. None: the decoder that the option `decoding` names.
     """
 
     _load_processor = True
@@ -58,6 +63,10 @@ class VideoTrackingPipeline(Pipeline):
     _load_tokenizer = False
     _stats: Stats | None = None
     _warned: frozenset[str] = frozenset()  # what was said once
+
+    def __init__(self, *args: Any, answerer: Answerer | Callable[..., Answerer] | None = None, **kwargs: Any) -> None:
+        self.answerer = answerer
+        super().__init__(*args, **kwargs)
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -207,8 +216,8 @@ class VideoTrackingPipeline(Pipeline):
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
         # Device and threads are set around the model only: between frames they are the consumer's.
-        size, placed = answerer.batch_size, self._placed()
-        for position, result in track_videos(sessions, answerer, size, placed, partial):
+        size, model_context = answerer.batch_size, self._model_context()
+        for position, result in track_videos(sessions, answerer, size, model_context, partial):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------
@@ -255,7 +264,7 @@ class VideoTrackingPipeline(Pipeline):
                 messages = self.processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
         answerer.check_fits(requests)
-        with self._placed()():
+        with self._model_context()():
             texts = [answer.text.strip() for answer in answerer(requests)]
         grouped = [texts[first : first + len(questions)] for first in range(0, len(texts), len(questions))]
         answers = [group[0] for group in grouped] if isinstance(question, str) else grouped
@@ -277,7 +286,7 @@ class VideoTrackingPipeline(Pipeline):
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
                 results[-1].append(_described(query, source))
         answerer.check_fits(requests)
-        with self._placed()():
+        with self._model_context()():
             answers = iter(answerer(requests))
         for items in results:
             for item in items:
@@ -304,16 +313,19 @@ class VideoTrackingPipeline(Pipeline):
             self._warned |= {kind}
             warnings.warn(sentence, stacklevel=stacklevel)
 
-    def _placed(self) -> Callable[[], AbstractContextManager[Any]]:
+    def _model_context(self) -> Callable[[], AbstractContextManager[Any]]:
         """What makes the context in which the model runs: its device, and as many threads as suit its size."""
         return with_threads(threads_for(self.model), self.device_placement)
 
-    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
+    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> Answerer:
         settings = self._settings(options)
         rows = batch_size if batch_size is not None else self._batch_size
         how = {} if rows is None else {"batch_size": rows}
         how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
-        if settings.decoding == "drafted":
+        if self.answerer is not None:
+            ready = isinstance(self.answerer, Answerer) and not isinstance(self.answerer, type)
+            answerer = self.answerer if ready else self.answerer(self.model, self.processor, **how)
+        elif settings.decoding == "drafted":
             answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
         else:
             answerer = ClipAnswerer(self.model, self.processor, **how)

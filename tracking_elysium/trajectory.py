@@ -13,10 +13,10 @@ from .zoom import ZoomState
 
 
 def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np.ndarray | None:
-    """The box to report for a frame whose answer held none.
+    """Return the box to report for a frame whose answer held none.
 
     Args:
-        policy: `"hold"` repeats the last box; `"previous_velocity"` moves it on by the velocity of its centre between
+        policy: `"hold"` repeats the last box; `"previous_velocity"` moves it on by the velocity of its center between
             the last two boxes, never past the frame's edge; `"none"` reports nothing.
         seen: the latest (step, box (4,) in [0, 1]) pairs that the model gave, oldest first; at most two are used.
         step: the step of the gap; a step is one frame in the direction of tracking.
@@ -30,10 +30,10 @@ def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np
     if policy == "hold" or len(seen) < 2:
         return last.copy()
     first_step, first = seen[-2]
-    centre, half = (last[:2] + last[2:]) / 2, (last[2:] - last[:2]) / 2
-    velocity = (centre - (first[:2] + first[2:]) / 2) / (last_step - first_step)
-    centre = np.clip(centre + velocity * (step - last_step), 0.0, 1.0)  # a centre in the frame leaves a box with area
-    return np.clip(np.concatenate([centre - half, centre + half]), 0.0, 1.0)
+    center, half = (last[:2] + last[2:]) / 2, (last[2:] - last[:2]) / 2
+    velocity = (center - (first[:2] + first[2:]) / 2) / (last_step - first_step)
+    center = np.clip(center + velocity * (step - last_step), 0.0, 1.0)  # a center in the frame leaves a box with area
+    return np.clip(np.concatenate([center - half, center + half]), 0.0, 1.0)
 
 
 @dataclass
@@ -50,13 +50,13 @@ class Track:
         return step == 0 and self.query.box is not None
 
     def start_box(self, step: int) -> np.ndarray | None:
-        """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
+        """Return the box that the clip beginning at `step` starts from; None as long as nothing is known."""
         if self.is_given(step):
             return np.asarray(self.query.box, dtype=np.float64)
         return self.recent.get(step, self.seen[-1][1] if self.seen else None)
 
     def known_boxes(self, first_step: int) -> tuple[tuple[int, np.ndarray], ...]:
-        """(row, box) known before a clip is asked about: of frames before it, and its start box as row 0."""
+        """Return (frame_in_clip, box) known before a clip is asked about: of frames before it, and its start box."""
         before = [(step - first_step, box) for step, box in self.seen if step < first_step]
         start = self.start_box(first_step)
         return (*before, (0, start)) if start is not None else tuple(before)
@@ -94,7 +94,7 @@ class FrameResult:
     objects: list[ObjectResult]
 
     def to_dict(self, width: int, height: int) -> dict[str, Any]:
-        """The frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
+        """Return the frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
         objects = []
         for item in self.objects:
             xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])

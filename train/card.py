@@ -9,6 +9,7 @@ from typing import Any
 
 from dataset_scripts.records import read_records
 from modeling_elysium import ElysiumForConditionalGeneration
+from processing_elysium.boxes import GRID
 from processing_elysium.prompts import Task
 
 from .config import Recipe, SourceConfig, StageConfig
@@ -171,8 +172,8 @@ def _data_rows(sources: list[SourceConfig]) -> list[str]:
 def _limits(config: Any, drawn_only: bool, from_nothing: bool, tasks: list[Task]) -> str:
     size = config.vision_config.image_size
     lines = [
-        f"- Frames are squashed to {size} x {size} pixels and boxes are written in hundredths of the frame: small "
-        "objects are lost, and no box is more exact than that.",
+        f"- Frames are squashed to {size} x {size} pixels and boxes are written in steps of 1/{GRID} of the frame: "
+        "small objects are lost, and no box is more exact than that.",
     ]
     if drawn_only:
         lines.append("- It always answers with boxes; one for an object that cannot be seen is a guess.")

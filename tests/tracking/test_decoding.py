@@ -1,6 +1,7 @@
 """The fast decoder against its slow twin: the same answers, whatever the model says, in no more passes."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,10 +47,7 @@ def tracking(processor, frames, expression="the swan", **fields):
 def fresh(requests):
     """The same requests with frames that nobody has encoded yet, shared as they were."""
     twins = {id(f): VideoFrame(f.index, f.timestamp, f.image) for r in requests for f in r.frames}
-    return [
-        ClipRequest(r.messages, [twins[id(f)] for f in r.frames], r.expects_boxes, r.max_new_tokens, r.known_boxes)
-        for r in requests
-    ]
+    return [replace(request, frames=[twins[id(frame)] for frame in request.frames]) for request in requests]
 
 
 def answers(kind, model, processor, requests, batch_size=16, **options):
@@ -85,6 +83,8 @@ def random_requests(processor, rng):
         known = () if rng.random() < 0.3 else ((0, (box[0], box[1], box[2], box[3])),)
         words = " ".join(rng.choices(WORDS, k=rng.randint(1, 6)))
         fields = {"known_boxes": known, "expects_boxes": rng.random() < 0.8}
+        if known:  # after the draws that were there before, so that seeds mean what they meant
+            fields["expected_boxes"] = ((1, box), (2, known[0][1]))
         if not fields["expects_boxes"] or rng.random() < 0.3:
             fields["max_new_tokens"] = rng.randint(1, 40)
         requests.append(tracking(processor, frames, words, **fields))
@@ -179,6 +179,26 @@ def test_constrained_answers_always_have_every_frame(kind, name, text, most):
     assert processor.post_process_boxes(answer.text, num_frames=6).valid.all()
     if name in ("holds", "moves", "grows", "jumps"):
         assert answer.text.strip() == text(processor)
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hints_change_the_passes_and_nothing_else(kind, constrained):
+    """An object that motion cannot guess, with right hints, hints for some frames, and wrong ones."""
+    processor = processor_of(kind)
+    cells = [(34, 40, 51, 67), (12, 71, 30, 93), (60, 5, 88, 41), (21, 22, 43, 47), (70, 60, 95, 77), (3, 50, 18, 90)]
+    said = ", ".join(f"Frame {n}: [{','.join(map(str, box))}]" for n, box in enumerate(cells, start=1))
+    model = scripted_model(processor, saying(processor, lambda question: said + ("." if processor.compat else "")))
+    right = tuple((n, [(v + 0.001) / 100 for v in box]) for n, box in enumerate(cells))
+    wrong = tuple((n, (0.8, 0.8, 0.9, 0.9)) for n in range(6))
+    frames, passes = frames_of(6), {}
+    for name, expected in {"none": (), "right": right, "some": right[:4], "wrong": wrong}.items():
+        request = tracking(processor, frames, known_boxes=right[:1], expected_boxes=expected)
+        (answer,), stats = assert_twins(model, processor, [request], constrained=constrained)
+        passes[name] = stats.row_forwards
+        assert answer.text.strip().startswith(said)
+    assert passes["right"] <= 4  # as where the object stands still
+    assert passes["right"] < passes["some"] < passes["none"]
 
 
 def test_a_batch_accepts_different_lengths():

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrac
 from train.checkpoint_code import carried_code
 
 from .media import write_mp4
-from .oracle import PROCESSOR, fitting_model, moving_box, tiny_pipeline, video
+from .oracle import PROCESSOR, Oracle, OracleAnswerer, fitting_model, moving_box, tiny_pipeline, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -31,8 +32,8 @@ def px(frame, lane=0):
     return tuple((moving_box(frame, lane) * [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist())
 
 
-def values(result, place=0):
-    return list(result["objects"][place]["box"].values())
+def values(result, position=0):
+    return list(result["objects"][position]["box"].values())
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def test_the_next_clip_is_read_while_this_one_is_answered_and_no_further(pipe, o
     while len(reads) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its place
+    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its turn
     assert len(list(stream)) == 39
 
 
@@ -192,7 +193,8 @@ def test_a_batch_of_files_does_not_keep_them_all_open(pipe, oracle, tmp_path, mo
 
 
 def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
-    own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_len=4, single_pass_up_to=0)
+    options = {"answerer": pipe.answerer, "clip_len": 4, "single_pass_up_to": 0}
+    own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", **options)
     own(video(7), box=px(0))
     assert [len(call[0].frames) for call in oracle.calls] == [4, 4]
     own(video(7), box=px(0), clip_len=7)
@@ -254,6 +256,17 @@ def test_drafted_and_plain_decoding_give_the_same_tracks(pipe, constrained):
     assert fast_stats["forwards_per_frame"] <= pipe.stats["forwards_per_frame"]
     if constrained:  # nonsense, but in every frame a box that the model wrote
         assert all(score > 0 for score in scores[0][0] + scores[0][1])
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_an_answerer_is_handed_over_ready_or_as_what_builds_one(ready):
+    oracle, model = Oracle(), fitting_model()
+    build = partial(OracleAnswerer, oracle)
+    answerer = build(model, PROCESSOR, batch_size=2) if ready else build
+    own = VideoTrackingPipeline(model=model, processor=PROCESSOR, device="cpu", answerer=answerer)
+    frames = own(video(5), box=px(0), clip_len=3, single_pass_up_to=0)
+    np.testing.assert_allclose(values(frames[4]), px(4), atol=0.61)  # half a cell of 60 pixels
+    assert len(oracle.calls) == 2 and own.stats["frames"] == 5
 
 
 @pytest.mark.parametrize("decoding", ["drafted", "plain"])
