@@ -97,6 +97,7 @@ class Uneven:
 
     def __init__(self, times):
         self.times, self.num_frames = times, len(times)
+        self.timestamps = None if None in times else times
 
     def timestamp(self, index):
         return self.times[index]

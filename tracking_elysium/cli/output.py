@@ -180,8 +180,8 @@ def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> Non
 
 def _uneven_times(source: Any, fps: float) -> list[float] | None:
     """Seconds of all frames where they do not come at an even rate; None where they do, or nobody knows."""
-    times = [source.timestamp(index) for index in range(source.num_frames or 0)]
-    if None in times or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+    times = source.timestamps
+    if times is None or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
         return None
     even = all(abs(second - times[0] - index / fps) < 0.5 / fps for index, second in enumerate(times))
     return None if even else times
