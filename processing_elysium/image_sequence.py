@@ -34,12 +34,20 @@ def is_image_name(item: Any) -> bool:
 
 
 def still_image(data: str | bytes) -> Image.Image | None:
-    """The picture in a file (a path, or its bytes) if it is one that does not move, else None."""
+    """The picture in a file (a path, or its bytes) if it is one that does not move, else None.
+
+    Pillow also opens the first picture of MPEG and Motion JPEG streams: a path has to end as image files do, and the
+    bytes of a JPEG are taken for a photograph only where they say how it is to be turned.
+    """
+    if isinstance(data, str) and not is_image_name(data):
+        return None
     try:
         image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-    if getattr(image, "n_frames", 1) == 1:
+    may_be_a_stream = isinstance(data, bytes) and image.format in ("JPEG", "MPO", "MPEG")
+    turned = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+    if getattr(image, "n_frames", 1) == 1 and (turned or not may_be_a_stream):
         return image
     image.close()
     return None

@@ -66,6 +66,9 @@ class Processor(Protocol):
     def tracking_defaults(self) -> dict[str, Any]:
         """Tracking options that belong to the way the checkpoint was trained."""
 
+    def untaught(self, task: str, width: int, height: int) -> str | None:
+        """What speaks against asking this of frames of this size, for a warning; None where nothing is known."""
+
     def open_video(self, source: Any, fps: float | None = None) -> VideoSource:
         """Open a video of any kind."""
 

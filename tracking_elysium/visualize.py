@@ -36,6 +36,7 @@ COLOURS = (
 )
 SHORT_SIDE = 480  # smaller frames are enlarged, so that labels can be read and a player has something to show
 LONG_SIDE = 1920
+_TICK = Fraction(1, 90_000)  # of a second: what times of frames are rounded to
 
 
 def colour_of(object_id: int) -> tuple[int, int, int]:
@@ -89,13 +90,16 @@ def draw_objects(
     return np.asarray(canvas)
 
 
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> int:
+def write_video(
+    path: str | Path, frames: Iterable[np.ndarray], fps: float, times: Sequence[float] | None = None
+) -> int:
     """Write an mp4 that browsers play: H.264, yuv420p, even sides, index at the front; whole or not at all.
 
     Args:
         path: file to write, ending in `.mp4`.
         frames: uint8 RGB arrays of one shape (H, W, 3), taken one by one.
         fps: frames per second.
+        times: second in which each frame is shown, ascending, for a video whose rate varies; `fps` is a hint then.
 
     Returns:
         The number of frames written.
@@ -111,7 +115,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> i
         raise ValueError(f"`path`={str(path)!r} does not end in .mp4; the overlay is an H.264 mp4.")
     with written_whole(path) as part:
         try:
-            count = _encode(part, frames, fps)
+            count = _encode(part, frames, fps, times)
             if count:
                 with av.open(str(part)) as written:  # a disk that is full may be noticed by nobody before
                     if written.streams.video[0].frames != count:
@@ -123,7 +127,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> i
     return count
 
 
-def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, times: Sequence[float] | None) -> int:
     """Write frames to a file that may stay broken after an error; the number of frames."""
     count = 0
     container = stream = None
@@ -136,7 +140,12 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
                 stream.height, stream.width = padded.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.options = {"crf": "20", "preset": "veryfast"}
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
+                if times is not None:
+                    stream.codec_context.time_base = _TICK
+            picture = av.VideoFrame.from_ndarray(padded, format="rgb24")
+            if times is not None:
+                picture.pts, picture.time_base = round((times[count] - times[0]) / _TICK), _TICK
+            container.mux(stream.encode(picture))
             count += 1
         if stream is not None:
             container.mux(stream.encode())

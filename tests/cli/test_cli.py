@@ -173,7 +173,7 @@ def test_every_option_is_documented():
 
 def test_model_folder(tmp_path, monkeypatch):
     clone = Path(cli.__file__).resolve().parents[2] / "elysium"
-    for folder in ("own", "clone", "clone/elysium", "elsewhere/elysium"):
+    for folder in ("own", "empty", "clone", "clone/elysium", "elsewhere/elysium"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for folder in ("own", "clone/elysium", "elsewhere/elysium"):
         (tmp_path / folder / "config.json").write_text("{}")
@@ -194,7 +194,7 @@ def test_model_folder(tmp_path, monkeypatch):
     for typed, words in (
         ("./missing", "neither a folder nor a Hub id"),
         (str(tmp_path / "elysium"), "without config.json; did you mean .*elysium/elysium"),
-        ("elsewhere", "without config.json; pass a checkpoint"),
+        ("empty", "without config.json; pass a checkpoint"),
     ):
         with pytest.raises(ValueError, match=words):
             resolve_model(typed)

@@ -2,6 +2,7 @@ import av
 import numpy as np
 import pytest
 
+from tracking_elysium.cli.output import write_overlay
 from tracking_elysium.visualize import COLOURS, colour_of, contact_sheet, display_scale, draw_objects, write_video
 
 
@@ -87,3 +88,36 @@ def test_contact_sheet_holds_every_frame():
         assert len(pixels_of(sheet, frame[0, 0])) > 300 * 225 * 0.8
     for number in (0, 1):
         assert len(pixels_of(sheet, colour_of(number))) > 200
+
+
+class Uneven:
+    """A source whose frames come at the given seconds."""
+
+    fps = 10.0
+
+    def __init__(self, times):
+        self.times, self.num_frames = times, len(times)
+        self.timestamps = None if None in times else times
+
+    def timestamp(self, index):
+        return self.times[index]
+
+    def chunks(self, size):
+        yield [np.full((90, 120, 3), 20 * index % 255, np.uint8) for index in range(self.num_frames)]
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ([0.0, 0.1, 0.2, 0.3], [0.0, 0.1, 0.2, 0.3]),
+        ([5.0, 5.1, 5.2, 6.2, 7.2, 9.2], [0.0, 0.1, 0.2, 1.2, 2.2, 4.2]),
+        ([0.0, 0.5, 0.5, 1.0], [0.0, 0.1, 0.2, 0.3]),  # times that nobody can keep: the rate
+        ([None, None], [0.0, 0.1]),
+    ],
+    ids=["even", "uneven", "repeated", "unknown"],
+)
+def test_the_overlay_plays_as_the_video_does(tmp_path, times, shown):
+    write_overlay(tmp_path / "out.mp4", Uneven(times), [])
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        found = [frame.time for frame in container.decode(video=0)]
+    assert found == pytest.approx(shown, abs=1e-3)

@@ -174,7 +174,17 @@ def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> Non
                 yield draw_objects(frame, objects, caption=f"{index}" if seconds is None else f"{seconds:.2f} s")
                 index += 1
 
-    write_video(path, drawn(), source.fps or FALLBACK_FPS)
+    fps = source.fps or FALLBACK_FPS
+    write_video(path, drawn(), fps, _uneven_times(source, fps))
+
+
+def _uneven_times(source: Any, fps: float) -> list[float] | None:
+    """Seconds of all frames where they do not come at an even rate; None where they do, or nobody knows."""
+    times = source.timestamps
+    if times is None or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+        return None
+    even = all(abs(second - times[0] - index / fps) < 0.5 / fps for index, second in enumerate(times))
+    return None if even else times
 
 
 def write_sheet(path: Path, source: Any, results: list[dict[str, Any]], title: str) -> None:
