@@ -10,7 +10,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-GAP_POLICIES = ("hold", "previous_velocity", "none")
+from .gap_policy import GAP_POLICIES
+
 RSOT_CONTINUATIONS = ("box", "expression")
 DECODINGS = ("drafted", "plain")
 
@@ -24,7 +25,7 @@ class TrackingOptions:
         overlap: frames shared by neighbouring clips.
         single_pass_up_to: videos of at most this many frames go in one piece. A source of unknown length (a camera)
             is read this far ahead to find out; 0 starts with the first clip.
-        gap_policy: `"hold"`, `"previous_velocity"` or `"none"`, see `bridge_gap`.
+        gap_policy: what is reported for a frame without a box: one of `GAP_POLICIES` in `gap_policy.py`.
         rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
             `"expression"`: it is grounded anew in every clip (the authors' released behaviour).
         prompt: a template with `{box}` or `{expression}` instead of the built-in wording.

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from processing_elysium.frames import even_indices, evenly_spaced_frames, frames_from
 from tracking_elysium.clips import Clip, clip_schedule, read_clips
+from tracking_elysium.gap_policy import bridge_gap
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.session import clip_schedule as clip_schedule_again
-from tracking_elysium.trajectory import bridge_gap
 
 from .oracle import PROCESSOR, video
 
