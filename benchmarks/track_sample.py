@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch (default: its own choice)")
     args = parser.parse_args()
     if args.threads:
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # the pipeline then leaves the number alone
         torch.set_num_threads(args.threads)
     started = time.perf_counter()
     pipe = pipeline("video-tracking", model=args.model)

@@ -22,6 +22,7 @@ from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 from processing_elysium.prompts import TEMPLATES
 from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.drafted_answering import DraftedAnswerer
+from tracking_elysium.drafted_row import Chosen
 from tracking_elysium.exchange import ClipRequest
 
 # name: (vision width, layers, heads, intermediate, image side), (text width, layers, heads, intermediate), K, pieces
@@ -194,21 +195,19 @@ class LedDraftedAnswerer(DraftedAnswerer):
 
     lead: Lead | None = None
 
-    def _settle(
-        self, rows: list[Any], slots: list[int], said: list[list[tuple[int, float]]], grow: bool = False
-    ) -> None:
+    def _settle(self, rows: list[Any], slots: list[int], chosen: list[list[Chosen]], grow: bool = False) -> None:
         if self.lead is not None:
-            said = [self._led(row, answers) for row, answers in zip(rows, said, strict=True)]
-        super()._settle(rows, slots, said, grow)
+            chosen = [self._led(row, tokens) for row, tokens in zip(rows, chosen, strict=True)]
+        super()._settle(rows, slots, chosen, grow)
 
-    def _led(self, row: Any, answers: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    def _led(self, row: Any, answers: list[Chosen]) -> list[Chosen]:
         """What the lead has the model say in place of its own answers, with their log-probabilities."""
         target, first, astray, led = self.lead.target(row.request), len(row.pending) - 1, False, []
         rng = np.random.default_rng(zlib.crc32(f"{row.ticket} {len(row.ids)}".encode()))
-        for (place, _), (_, logprob) in zip(row.questions(), answers, strict=True):
-            drafted = row.draft[place - first] if place - first < len(row.draft) else None
-            right = target[min(len(row.ids) + place - first, len(target) - 1)]
+        for (index, *_), (_, *logprobs) in zip(row.choices(), answers, strict=True):
+            drafted = row.draft[index - first] if index - first < len(row.draft) else None
+            right = target[min(len(row.ids) + index - first, len(target) - 1)]
             told = right if drafted is None or not astray or rng.random() < FORESIGHT else drafted
-            led.append((told, logprob))
+            led.append((told, *logprobs))
             astray |= drafted != right
         return led

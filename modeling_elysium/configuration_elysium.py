@@ -6,6 +6,8 @@ D text width, T tokens.
 
 # No postponed annotations here: `@strict` checks fields by their types and passes over types that are strings.
 import difflib
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 from .versions import MINIMUM_TRANSFORMERS  # noqa: F401 - first, before names that older versions lack
@@ -23,7 +25,7 @@ ONE_PATCH_PER_TOKEN = ("t_selector", "mlp")
 
 
 def concat_windows(grid: tuple[int, int]) -> dict[int, tuple[int, int]]:
-    """Lists the windows into which neighbouring patches of a grid can be joined.
+    """List the windows into which neighboring patches of a grid can be joined.
 
     Args:
         grid: Patches per column and per row of a frame, `(rows, columns)`.
@@ -56,10 +58,10 @@ class ElysiumConfig(PreTrainedConfig):
         compressor_type (`str`, defaults to `"t_selector"`): `"t_selector"` (equation 2), or an ablation of Table 7:
             `"concat"`, `"cross_attention"`, `"mlp"` (no compression).
         num_image_tokens (`int`, defaults to 108): K, tokens per frame that reach the language model.
-        selector_scorer (`str`, defaults to `"positional"`): `"positional"` (the authors' parametrisation, tied to one
+        selector_scorer (`str`, defaults to `"positional"`): `"positional"` (the authors' parametrization, tied to one
             N) or `"mlp"` (the paper's text, the same for any N).
         selector_gradient (`bool`, defaults to `True`): whether the scorer is trained through the kept tokens. `False`
-            is the published behaviour, in which the scorer keeps its initial values.
+            is the published behavior, in which the scorer keeps its initial values.
         selector_hidden_size (`int`, *optional*): width of the `"mlp"` scorer, half the tower's width if not given.
         projector_hidden_act (`str`, defaults to `"gelu"`): activation between the two projector layers.
         projector_bias (`bool`, defaults to `True`): whether the projector layers have a bias.
@@ -130,7 +132,7 @@ class ElysiumConfig(PreTrainedConfig):
     tie_word_embeddings: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Builds the sub-configurations and checks what depends on several fields."""
+        """Build the sub-configurations and checks what depends on several fields."""
         fields = list(type(self).__dataclass_fields__)
         for key in kwargs:
             # Foreign keys are legal in a Hugging Face configuration; one that nearly is ours is a slip of the pen.
@@ -146,7 +148,7 @@ class ElysiumConfig(PreTrainedConfig):
         self.check()
 
     def check(self) -> None:
-        """Checks the vision type, the layer that is read and the token budget.
+        """Check the vision type, the layer that is read and the token budget.
 
         Raises:
             ValueError: naming the field, the value seen and the values allowed.
@@ -187,7 +189,7 @@ class ElysiumConfig(PreTrainedConfig):
             self._check_one_patch_each()
 
     def _check_one_patch_each(self) -> None:
-        """Refuses options that need to know which patch a token stands for."""
+        """Refuse options that need to know which patch a token stands for."""
         wants = {
             "position_ids_mode='original'": (self.position_ids_mode == "original", "use 'packed'"),
             "reference_similarity=True": (self.reference_similarity, "leave it False"),
@@ -221,7 +223,7 @@ class ElysiumConfig(PreTrainedConfig):
         return layer if layer >= 0 else self.vision_config.num_hidden_layers + 1 + layer
 
     def save_pretrained(self, save_directory: str, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Saves the configuration with everything that loading it with `trust_remote_code` needs.
+        """Save the configuration with everything that loading it with `trust_remote_code` needs.
 
         Args:
             save_directory: folder to write to.
@@ -235,7 +237,24 @@ class ElysiumConfig(PreTrainedConfig):
             "AutoModelForImageTextToText": generation_class,
             "AutoModelForMultimodalLM": generation_class,
         }
+        replace_code_links(save_directory)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def replace_code_links(folder: str | os.PathLike[str]) -> None:
+    """Make the code files of a folder that are links real ones: saving through a link would change its source.
+
+    A clone's own checkpoint folder holds such links.
+
+    Args:
+        folder: where something is about to be saved; it need not be there.
+    """
+    for path in Path(folder).glob("*.py"):
+        if path.is_symlink():
+            code = path.read_bytes() if path.exists() else None  # None: the link leads nowhere
+            path.unlink()
+            if code is not None:
+                path.write_bytes(code)
 
 
 ElysiumConfig.register_for_auto_class()

@@ -167,7 +167,7 @@ def convert_to_original(
 
 
 def compare_logits(plan: Plan, folder: Path) -> float:
-    """Largest difference between the logits of the source's tensors and of the written folder, on a small input.
+    """Return the largest difference between the source's logits and the written folder's on a small input.
 
     The two models are in memory one after the other, never together.
     """
@@ -196,7 +196,7 @@ def compare_logits(plan: Plan, folder: Path) -> float:
 # everything but the weights
 # --------------------------------------------------------------------------------------------------------------
 def _write_rest(plan: Plan, folder: Path) -> None:
-    """Configurations, processor, tokenizer, and the code that loads them with `trust_remote_code`."""
+    """Write configurations, processor, tokenizer, and the code that loads them with `trust_remote_code`."""
     config, tokenizer = plan.config, plan.tokenizer
     from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, carry_pipeline  # only a writer needs it
 
@@ -285,7 +285,7 @@ def _backward(
 
 
 def _write_original_rest(folder: Path, config: ElysiumConfig, target: Path) -> None:
-    """config.json as the authors nest it, with the base models' configurations and the tokenizer beside it."""
+    """Write config.json as the authors nest it, with the base models' configurations and the tokenizer beside it."""
     for name, part in (("llm", config.text_config), ("clip", config.vision_config)):
         part.save_pretrained(target / name)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -321,7 +321,7 @@ def _dtype(name: str | None) -> torch.dtype | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The same as `elysium convert`."""
+    """Do the same as `elysium convert`."""
     from tracking_elysium.cli import main as elysium
 
     return elysium(["convert", *(sys.argv[1:] if argv is None else argv)])

@@ -90,10 +90,10 @@ class ImageFeatures:
     """The part of `ElysiumModel` that no text goes through; it uses the model's modules and configuration."""
 
     def encode_patches(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
-        """Runs the vision tower, which does not depend on any question.
+        """Run the vision tower, which does not depend on any question.
 
         Args:
-            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
+            pixel_values: normalized frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
             **kwargs: passed on to the vision tower, such as `output_hidden_states`.
 
         Returns:
@@ -117,7 +117,7 @@ class ImageFeatures:
         )
 
     def patches(self, last_hidden_state: torch.FloatTensor) -> torch.FloatTensor:
-        """Reads the patch tokens `(F, N, C)` that the compressor takes out of what the tower gave."""
+        """Read the patch tokens `(F, N, C)` that the compressor takes out of what the tower gave."""
         # Patch tokens come last; before them stand the class token and registers of towers that have them.
         patches = last_hidden_state[:, -self.config.num_patches :]
         if self.config.vision_feature_norm:
@@ -131,7 +131,7 @@ class ImageFeatures:
         reference_boxes: torch.FloatTensor | None = None,
         is_reference: torch.BoolTensor | None = None,
     ) -> ElysiumImageFeatures:
-        """Selects patches and projects them to the language model's width.
+        """Select patches and project them to the language model's width.
 
         Args:
             patches: patch tokens of shape `(F, N, C)`, see `patches`.
@@ -169,10 +169,10 @@ class ImageFeatures:
         reference_boxes: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> ElysiumImageFeatures:
-        """Encodes frames into visual tokens of the language model's width.
+        """Encode frames into visual tokens of the language model's width.
 
         Args:
-            pixel_values: normalised frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
+            pixel_values: normalized frames of shape `(F, 3, H, W)`, H and W the vision configuration's `image_size`.
             reference_frames: for every frame the number, among these frames, of the one in which its object's box is
                 known, shape `(F,)`. Only with `reference_similarity`.
             reference_boxes: those boxes `(F, 4)` in [0, 1], NaN where there is none.

@@ -6,6 +6,7 @@ V vocabulary. Paper section 3.2; the layout follows LLaVA in transformers.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_elysium import ElysiumConfig
+from .configuration_elysium import ElysiumConfig, replace_code_links
 from .image_features import NUM_CHANNELS, ImageFeatures
 from .outputs import (
     CACHE_NAME,
@@ -30,7 +31,7 @@ from .vision_tower import ElysiumProjector, build_vision_tower
 
 
 class ElysiumPreTrainedModel(PreTrainedModel):
-    """What all Elysium models share: weight initialisation and the features that the library may use."""
+    """What all Elysium models share: weight initialization and the features that the library may use."""
 
     config_class = ElysiumConfig
     config: ElysiumConfig
@@ -52,9 +53,20 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         if hasattr(module, "init_own_weights"):
             module.init_own_weights()
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save as the library does; code files of the folder that are links (a clone's own) become real ones.
+
+        Args:
+            save_directory: folder to write to.
+            *args: passed on to `PreTrainedModel.save_pretrained`.
+            **kwargs: likewise.
+        """
+        replace_code_links(save_directory)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
 
 class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
-    """Vision tower, token compressor, projector and language model, without a language modelling head.
+    """Vision tower, token compressor, projector and language model, without a language modeling head.
 
     Args:
         config: model configuration.
@@ -82,17 +94,17 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Returns the token embedding of the language model."""
+        """Return the token embedding of the language model."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the token embedding of the language model."""
+        """Replace the token embedding of the language model."""
         self.language_model.set_input_embeddings(value)
 
     def get_placeholder_mask(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
     ) -> torch.BoolTensor:
-        """Finds the placeholders of visual tokens.
+        """Find the placeholders of visual tokens.
 
         Args:
             input_ids: token ids of shape `(B, T)`, or None.
@@ -114,7 +126,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         features: ElysiumImageFeatures | None = None,
         past_length: int = 0,
     ) -> torch.LongTensor:
-        """Computes position ids of the configured mode for whole sequences, cached part included.
+        """Compute position ids of the configured mode for whole sequences, cached part included.
 
         Args:
             placeholder_mask: True at visual tokens, shape `(B, T)`.
@@ -146,7 +158,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         features: ElysiumImageFeatures | None,
         is_prefill: bool,
     ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
-        """Puts visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
+        """Put visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
         # Embeddings given without frames may be merged already, as serving engines do.
         look = features is not None or (is_prefill and inputs_embeds is None)
         mask = self.get_placeholder_mask(input_ids, inputs_embeds) if look else None
@@ -179,7 +191,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         reference_boxes: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> ElysiumModelOutputWithPast:
-        """Runs the model on token ids (or embeddings) with frames.
+        """Run the model on token ids (or embeddings) with frames.
 
         Args:
             input_ids: token ids of shape `(B, T)`; K placeholders per frame.
@@ -244,7 +256,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         attention_mask: torch.Tensor | None,
         cache: Cache | None,
     ) -> torch.LongTensor:
-        """Computes the positions of `position_ids_mode="original"` where the caller gives none."""
+        """Compute the positions of `position_ids_mode="original"` where the caller gives none."""
         if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
@@ -256,7 +268,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
 
 
 class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
-    """Elysium with a language modelling head: answers as text, boxes included.
+    """Elysium with a language modeling head: answers as text, boxes included.
 
     Args:
         config: model configuration.
@@ -277,15 +289,15 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
-        """Returns the language modelling head."""
+        """Return the language modeling head."""
         return self.lm_head
 
     def get_image_features(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
-        """Encodes frames `(F, 3, H, W)`; see [`ElysiumModel.get_image_features`]."""
+        """Encode frames `(F, 3, H, W)`; see [`ElysiumModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Maps hidden states to logits: the head, and the scaling or capping that some language models define.
+        """Map hidden states to logits: the head, and the scaling or capping that some language models define.
 
         This is the only place that does; `forward`, the trainer's loss and the tracking decoder call it.
 
@@ -310,7 +322,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     def _prepare_position_ids_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
     ) -> torch.LongTensor:
-        """Gives `generate` its position ids, which it then counts on from: so decoding needs no state of ours.
+        """Give `generate` its position ids, which it then counts on from: so decoding needs no state of ours.
 
         For "original" the frames are encoded here rather than a little later, since their positions depend on it.
         """
@@ -347,7 +359,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         inputs_embeds: torch.FloatTensor | None = None,  # named, because `generate` looks for the name
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Selects what a step of `generate` needs; an assistant model gets the frames with its first pass.
+        """Select what a step of `generate` needs; an assistant model gets the frames with its first pass.
 
         The library calls none of an assistant's passes the first, and would leave the frames out. What it hands on are
         the visual tokens of the main model: where they do not fit, the assistant guesses from the words alone.
@@ -383,7 +395,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> ElysiumCausalLMOutputWithPast:
-        """Runs the model and its head; arguments as [`ElysiumModel.forward`], and the following.
+        """Run the model and its head; arguments as [`ElysiumModel.forward`], and the following.
 
         Args:
             input_ids: token ids of shape `(B, T)`; K placeholders per frame.

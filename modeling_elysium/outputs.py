@@ -38,10 +38,10 @@ class ElysiumModelOutputWithPast(BaseModelOutputWithPast):
 
 @dataclass
 class ElysiumCausalLMOutputWithPast(CausalLMOutputWithPast):
-    """Output of the model with its language modelling head; the cache under the installed library's name.
+    """Output of the model with its language modeling head; the cache under the installed library's name.
 
     Args:
-        loss: mean causal cross-entropy over the labelled tokens, a scalar.
+        loss: mean causal cross-entropy over the labeled tokens, a scalar.
         logits: `(B, T, V)`, or the positions that `logits_to_keep` asks for.
         cache: the cache, extended by this call; `past_key_values` before transformers 5.24.
         hidden_states: per layer `(B, T, D)` if asked for.

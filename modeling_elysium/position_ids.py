@@ -1,4 +1,4 @@
-"""Position ids of visual tokens: packed, or at their raster places. Pure functions on masks and indices.
+"""Position ids of visual tokens: packed, or at their raster positions. Pure functions on masks and indices.
 
 Shapes: B batch, F frames of the whole batch, N patches per frame, K kept, T tokens.
 """
@@ -10,7 +10,7 @@ from transformers.utils import torch_compilable_check
 
 
 def check_counts(num_placeholders: torch.Tensor, num_features: int, num_kept: int) -> None:
-    """Checks that there is one visual token per placeholder, also inside compiled code.
+    """Check that there is one visual token per placeholder, also inside compiled code.
 
     Args:
         num_placeholders: scalar tensor, placeholders found in the input.
@@ -30,7 +30,7 @@ def check_counts(num_placeholders: torch.Tensor, num_features: int, num_kept: in
 
 
 def check_embedded(image_token_id: int, vocab_size: int) -> None:
-    """Raises ValueError where the placeholder has no embedding, by which it could be found in `inputs_embeds`."""
+    """Raise ValueError where the placeholder has no embedding, by which it could be found in `inputs_embeds`."""
     if image_token_id >= vocab_size:
         raise ValueError(
             f"image_token_id is {image_token_id}, past the {vocab_size} rows of the embedding, so frames cannot be "
@@ -39,7 +39,7 @@ def check_embedded(image_token_id: int, vocab_size: int) -> None:
 
 
 def packed_position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Counts attended tokens.
+    """Count attended tokens.
 
     Args:
         attention_mask: 1 at attended tokens, shape `(B, T)`.
@@ -58,7 +58,7 @@ def raster_position_ids(
     kept_indices: torch.Tensor | None = None,
     past_length: int = 0,
 ) -> torch.Tensor:
-    """Gives each frame a block of N positions in which a kept token stands at its patch index.
+    """Give each frame a block of N positions in which a kept token stands at its patch index.
 
     Text after a frame starts after the block, so every frame shifts what follows by the constant N - K, and the next
     generated token is simply one further than the last. Published work on pruned LLaVA (arXiv 2506.21873) recovers

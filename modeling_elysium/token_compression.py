@@ -26,7 +26,7 @@ INITIAL_REFERENCE_WEIGHT = 2.0
 
 
 def initially_kept(num_patches: int, num_kept: int) -> torch.Tensor:
-    """Indices of the evenly spaced patches that an untrained positional selector keeps.
+    """Return the indices of the evenly spaced patches that an untrained positional selector keeps.
 
     The authors take every 5th of 576 for 108. A whole stride keeps that; where it would be 1 (more than half kept) the
     patches are spread over the whole frame instead of filling its top.
@@ -64,13 +64,13 @@ class ScoreLinear(nn.Module):
 
     @torch.no_grad()
     def init_own_weights(self) -> None:
-        """Draws the weights as the library does for `nn.Linear`; the bias is 0."""
+        """Draw the weights as the library does for `nn.Linear`; the bias is 0."""
         init.normal_(self.weight, mean=0.0, std=self.std)
         if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Maps `(..., in)` of any float type to float32 `(..., out)`."""
+        """Map `(..., in)` of any float type to float32 `(..., out)`."""
         bias = None if self.bias is None else self.bias.float()
         return functional.linear(inputs.float(), self.weight.float(), bias)
 
@@ -109,7 +109,7 @@ class TSelector(nn.Module):
 
     @torch.no_grad()
     def init_own_weights(self) -> None:
-        """Initialises the mixing matrix to 0 and the bias so that evenly spaced patches are kept at first.
+        """Initialize the mixing matrix to 0 and the bias so that evenly spaced patches are kept at first.
 
         With a reference, patches that are more like the object than like its surroundings are kept first.
         """
@@ -124,7 +124,7 @@ class TSelector(nn.Module):
             init.copy_(self.trans_bias, bias)
 
     def score(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> torch.Tensor:
-        """Scores patches before the softmax.
+        """Score patches before the softmax.
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
@@ -144,7 +144,7 @@ class TSelector(nn.Module):
             return scores
 
     def forward(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> CompressorOutput:
-        """Selects tokens.
+        """Select tokens.
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
@@ -167,7 +167,7 @@ class TSelector(nn.Module):
 
 
 class ConcatCompressor(nn.Module):
-    """Joins the tokens of neighbouring patches, window by window (paper Table 7, "concat").
+    """Joins the tokens of neighboring patches, window by window (paper Table 7, "concat").
 
     Args:
         config: model configuration whose `num_image_tokens` can be reached by whole windows.
@@ -180,7 +180,7 @@ class ConcatCompressor(nn.Module):
         self.output_size = config.vision_config.hidden_size * self.window[0] * self.window[1]
 
     def forward(self, features: torch.Tensor) -> CompressorOutput:
-        """Joins windows of h x w patches.
+        """Join windows of h x w patches.
 
         Args:
             features: patch tokens of shape `(F, N, C)`, N = rows x columns.
@@ -215,11 +215,11 @@ class CrossAttentionCompressor(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def init_own_weights(self) -> None:
-        """Draws the queries at unit scale, so that they differ from the start."""
+        """Draw the queries at unit scale, so that they differ from the start."""
         init.normal_(self.queries, mean=0.0, std=1.0)
 
     def forward(self, features: torch.Tensor) -> CompressorOutput:
-        """Lets every query gather from all patches.
+        """Let every query gather from all patches.
 
         Args:
             features: patch tokens of shape `(F, N, C)`.
@@ -250,12 +250,12 @@ class NoCompression(nn.Module):
         self.output_size = config.vision_config.hidden_size
 
     def forward(self, features: torch.Tensor, channels: torch.Tensor | None = None) -> CompressorOutput:
-        """Returns the features `(F, N, C)` as they are, and None; similarity `channels` change nothing here."""
+        """Return the features `(F, N, C)` as they are, and None; similarity `channels` change nothing here."""
         return features, None
 
 
 def build_compressor(config: ElysiumConfig) -> nn.Module:
-    """Builds the compressor that `config.compressor_type` names.
+    """Build the compressor that `config.compressor_type` names.
 
     Args:
         config: model configuration.

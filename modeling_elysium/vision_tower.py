@@ -11,7 +11,7 @@ from .configuration_elysium import ElysiumConfig
 
 
 def build_vision_tower(config: ElysiumConfig) -> PreTrainedModel:
-    """Builds the vision tower up to the layer that is read, without what follows it.
+    """Build the vision tower up to the layer that is read, without what follows it.
 
     The output of the last layer built is then `last_hidden_state`; no parameter is left that no output depends on.
 
@@ -56,7 +56,7 @@ class ElysiumProjector(nn.Module):
         self.linear_2 = nn.Linear(width, width, bias=config.projector_bias)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps tokens `(F, K, C')` to `(F, K, D)`."""
+        """Map tokens `(F, K, C')` to `(F, K, D)`."""
         dtype = self.linear_1.weight.dtype
         if dtype.is_floating_point:  # a quantised layer takes any dtype; a float one that of its weights
             tokens = tokens.to(dtype)

@@ -1,8 +1,9 @@
 """Boxes and their text form: the only place that knows "[34,40,51,67]".
 
 Inside the code a box is float (x1, y1, x2, y2) in [0, 1], relative to the frame's width and height; any other form
-carries its unit in the name (`boxes_xyxy_px`, `boxes_xywh_px`). As text a box is four integers in hundredths of the
-frame, "[x1,y1,x2,y2]" (paper, section 3: integers in [0, 100)). Shapes: F frames; leading dimensions `...` are free.
+carries its unit in the name (`boxes_xyxy_px`, `boxes_xywh_px`). As text a box is four integers, "[x1,y1,x2,y2]", cells
+of a grid of `GRID` x `GRID` over the frame (paper, section 3: integers in [0, 100)). `GRID` is the one constant that
+sets the grid for text, decoding and training. Shapes: F frames; leading dimensions `...` are free.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import numpy as np
 
 Rounding = Literal["floor", "round"]
 ROUNDINGS: tuple[str, ...] = ("floor", "round")
-GRID = 100  # cells per axis
+GRID = 100  # cells per axis: numbers from 0 to GRID - 1, with rounding to GRID
+GRID_DIGITS = len(str(GRID - 1))  # of the largest cell number
 MAX_FRAMES = 100_000  # a "Frame 999999" in model text must not make us allocate a giant array
 _FLOOR_SLACK = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point and must still be cell 29
-_NORMALISED_HINT_PX = 16  # in frames this small a box of at most 1 x 1 pixel may be meant
+_NORMALIZED_HINT_PX = 16  # in frames this small a box of at most 1 x 1 pixel may be meant
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -32,9 +34,9 @@ def format_box(box: Sequence[float], rounding: Rounding = "floor") -> str:
 
     Args:
         box: (x1, y1, x2, y2), floats relative to the frame (0 = left or top edge, 1 = right or bottom edge).
-        rounding: `"floor"` writes the index of the cell a corner lies in, an integer in [0, 99] (the paper).
-            `"round"` writes `round(100 * v)` without clamping, as the authors' released code does, so 100 and
-            numbers outside [0, 100] are possible.
+        rounding: `"floor"` writes the index of the cell a corner lies in, an integer in [0, GRID - 1] (the
+            paper, with 100). `"round"` writes `round(GRID * v)` without clamping, as the authors' released code does,
+            so GRID and numbers outside [0, GRID] are possible.
 
     Returns:
         The box as `"[34,40,51,67]"`, without spaces.
@@ -99,7 +101,7 @@ class ParsedBoxes:
     spans: np.ndarray
 
     def __len__(self) -> int:
-        """Number of frames F."""
+        """Return the number of frames F."""
         return len(self.valid)
 
 
@@ -124,13 +126,13 @@ def parse_boxes(
     """Read the boxes in a model's answer. Never raises on any text, never invents a box.
 
     A box belongs to the `Frame i` label before it; the first readable box of a frame counts. A text without any label
-    gives its first box to `first_frame`. Integers are cells of the text grid and become the cell's centre
+    gives its first box to `first_frame`. Integers are cells of the text grid and become the cell's center
     (`"floor"`) or the rounded value (`"round"`). When both corners lie in one cell the box becomes the middle third
     of it (the expected order statistics of two points in a cell), so that it has an area and is written back as the
-    same text. Decimals of at most 1 are taken as relative coordinates, larger decimals as hundredths. Swapped corners
-    are put in order. Coordinates up to one frame outside the frame are clipped to it (the authors' rounding writes
-    them for objects that leave the frame); anything farther out, such as pixels, is not a box. A box that the end of
-    the text may have cut in its last number is not a box either.
+    same text. Decimals of at most 1 are taken as relative coordinates, larger decimals as cells, percentages as such.
+    Swapped corners are put in order. Coordinates up to one frame outside the frame are clipped to it (the authors'
+    rounding writes them for objects that leave the frame); anything farther out, such as pixels, is not a box. A box
+    that the end of the text may have cut in its last number is not a box either.
 
     Args:
         text: what the model said.
@@ -161,21 +163,21 @@ def parse_boxes(
     return ParsedBoxes(boxes=boxes, valid=spans[:, 0] >= 0, spans=spans)
 
 
-def _segments(text: str, unlabelled: int | None) -> list[tuple[int, int, int]]:
+def _segments(text: str, unlabeled: int | None) -> list[tuple[int, int, int]]:
     """Cut the text at its frame labels: (frame number, start, stop) of what follows each readable label.
 
-    A text without any label belongs to the frame `unlabelled`, if that is one: a beginning may still get its label.
+    A text without any label belongs to the frame `unlabeled`, if that is one: a beginning may still get its label.
     """
     labels = list(_LABEL.finditer(text))
     if not any(label.group(1) for label in labels):
         # A plural ("in both frames the ball is at [..]") without a number is not tied to a frame.
-        return [] if labels or unlabelled is None else [(unlabelled, 0, len(text))]
+        return [] if labels or unlabeled is None else [(unlabeled, 0, len(text))]
     stops = [label.start() for label in labels[1:]] + [len(text)]
     return [(int(label[1]), label.end(), stop) for label, stop in zip(labels, stops, strict=True) if label[1]]
 
 
 def _first_box(text: str, start: int, stop: int, rounding: str) -> tuple[list[float], tuple[int, int]] | None:
-    """The first readable box in text[start:stop] with its character span, or None."""
+    """Find the first readable box in text[start:stop] with its character span, or None."""
     bare = _BARE.match(text, start, stop)
     for match in [bare] if bare else _BRACKETED.finditer(text, start, stop):
         words = re.findall(_NUMBER, match.group("numbers"))
@@ -189,12 +191,13 @@ def _first_box(text: str, start: int, stop: int, rounding: str) -> tuple[list[fl
 
 
 def _is_complete(word: str, rounding: str) -> bool:
-    """Whether a number at the very end of the text can not have lost a digit: two digits are all that we write."""
-    return word.isdigit() and len(word) >= 2 and not (rounding == "round" and word == "10")
+    """Whether a number at the very end of the text can not have lost a digit: we write at most those of `GRID`."""
+    cut_edge = rounding == "round" and word.isdigit() and 10 * int(word) == GRID  # "10" may be the start of "100"
+    return word.isdigit() and len(word) >= GRID_DIGITS and not cut_edge
 
 
 def _decode(words: list[str], rounding: str) -> list[float] | None:
-    """Four written numbers to a relative box inside the frame, or None when they are not one."""
+    """Turn four written numbers into a relative box inside the frame, or None when they are not one."""
     values = [float(word.rstrip("%")) for word in words]
     percent = any(word.endswith("%") for word in words)
     decimal = any("." in word for word in words)
@@ -204,8 +207,9 @@ def _decode(words: list[str], rounding: str) -> list[float] | None:
         xs, ys = (_cell_span(values[i], values[i + 2], offset, spread) for i in (0, 1))
         low_high = [xs[0], ys[0], xs[1], ys[1]]
     else:
-        scale = 1.0 if decimal and not percent and all(abs(v) <= 1.0 for v in values) else 1.0 / GRID
-        (x1, x2), (y1, y2) = (sorted((values[i] * scale, values[i + 2] * scale)) for i in (0, 1))
+        relative = decimal and all(abs(v) <= 1.0 for v in values)
+        unit = 100 if percent else 1 if relative else GRID
+        (x1, x2), (y1, y2) = (sorted((values[i] / unit, values[i + 2] / unit)) for i in (0, 1))
         low_high = [x1, y1, x2, y2]
     if not all(-1.0 <= v <= 2.0 for v in low_high):
         return None
@@ -214,7 +218,7 @@ def _decode(words: list[str], rounding: str) -> list[float] | None:
 
 
 def _cell_span(first: float, second: float, offset: float, spread: float) -> tuple[float, float]:
-    """Relative start and end of a span between two cells, in order."""
+    """Return the relative start and end of a span between two cells, in order."""
     low, high = sorted((first, second))
     if low == high:
         return (low + offset - spread) / GRID, (low + offset + spread) / GRID
@@ -225,34 +229,34 @@ def _cell_span(first: float, second: float, offset: float, spread: float) -> tup
 # conversions and geometry
 # --------------------------------------------------------------------------------------------------------------
 def xyxy_to_xywh(boxes: Any) -> np.ndarray:
-    """Corners to top-left, width, height; shape (..., 4), any unit."""
+    """Convert corners to top-left, width, height; shape (..., 4), any unit."""
     boxes = _as_boxes(boxes)
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def xywh_to_xyxy(boxes: Any) -> np.ndarray:
-    """Top-left, width, height to corners; shape (..., 4), any unit."""
+    """Convert top-left, width, height to corners; shape (..., 4), any unit."""
     boxes = _as_boxes(boxes)
     return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def px_to_unit(boxes_xyxy_px: Any, width: float, height: float) -> np.ndarray:
-    """Pixel corners of shape (..., 4) to relative corners. Raises ValueError for a frame without area."""
+    """Convert pixel corners of shape (..., 4) to relative corners. Raises ValueError for a frame without area."""
     return _as_boxes(boxes_xyxy_px) / _frame_scale(width, height)
 
 
 def unit_to_px(boxes: Any, width: float, height: float) -> np.ndarray:
-    """Relative corners of shape (..., 4) to pixel corners. Raises ValueError for a frame without area."""
+    """Convert relative corners of shape (..., 4) to pixel corners. Raises ValueError for a frame without area."""
     return _as_boxes(boxes) * _frame_scale(width, height)
 
 
 def clip(boxes: Any) -> np.ndarray:
-    """Relative boxes of shape (..., 4) cut to the frame; NaN stays NaN."""
+    """Cut relative boxes of shape (..., 4) to the frame; NaN stays NaN."""
     return np.clip(_as_boxes(boxes), 0.0, 1.0)
 
 
 def iou(a: Any, b: Any) -> np.ndarray:
-    """Intersection over union of corner boxes in the same unit.
+    """Return the intersection over union of corner boxes in the same unit.
 
     Args:
         a: shape (..., 4).
@@ -287,9 +291,9 @@ def validate_box_px(box: Any, width: int, height: int) -> np.ndarray:
     x1, y1, x2, y2 = _four_numbers(box, "box")
     seen = f"box=({x1:g}, {y1:g}, {x2:g}, {y2:g})"
     want = f"pass (x1, y1, x2, y2) in pixels with 0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
-    if max(width, height) > _NORMALISED_HINT_PX and all(0.0 <= v <= 1.0 for v in (x1, y1, x2, y2)):
+    if max(width, height) > _NORMALIZED_HINT_PX and all(0.0 <= v <= 1.0 for v in (x1, y1, x2, y2)):
         raise ValueError(
-            f"`{seen}` looks normalised to [0, 1], but boxes are given in pixels of the {width} x {height} frame; "
+            f"`{seen}` looks normalized to [0, 1], but boxes are given in pixels of the {width} x {height} frame; "
             f"multiply x by {width} and y by {height}."
         )
     if x2 < x1 or y2 < y1:
@@ -310,7 +314,7 @@ def _check_rounding(rounding: str) -> None:
 
 
 def _four_numbers(box: Any, name: str) -> list[float]:
-    """The box as four finite Python floats, or a ValueError that names the argument."""
+    """Return the box as four finite Python floats, or a ValueError that names the argument."""
     if hasattr(box, "tolist"):
         box = box.tolist()
     if isinstance(box, str) or not isinstance(box, Sequence) or len(box) != 4:

@@ -7,7 +7,9 @@ Shapes: F frames, H x W pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +143,17 @@ class ElysiumImageProcessor(PilBackend):
     do_normalize = True
     rescale_factor = 1 / 255
     model_input_names = ["pixel_values"]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Save as the library does; code files of the folder that are links (a clone's own) become real ones.
+
+        Args:
+            save_directory: folder to write to.
+            push_to_hub: upload it afterwards.
+            **kwargs: passed on to the library's `save_pretrained`.
+        """
+        replace_code_links(save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def _preprocess_image_like_inputs(
         self,
@@ -281,6 +294,22 @@ def _array_path(
 def _resize(frame: np.ndarray, target: tuple[int, int], resample: int) -> np.ndarray:
     """Squash (H, W, 3) uint8 to `target` = (height, width) with a Pillow filter."""
     return np.asarray(Image.fromarray(frame).resize(target[::-1], resample))
+
+
+def replace_code_links(folder: str | os.PathLike[str]) -> None:
+    """Make the code files of a folder that are links real ones: saving through a link would change its source.
+
+    A clone's own checkpoint folder holds such links.
+
+    Args:
+        folder: where something is about to be saved; it need not be there.
+    """
+    for path in Path(folder).glob("*.py"):
+        if path.is_symlink():
+            code = path.read_bytes() if path.exists() else None  # None: the link leads nowhere
+            path.unlink()
+            if code is not None:
+                path.write_bytes(code)
 
 
 ElysiumImageProcessor.register_for_auto_class()  # so that `save_pretrained` writes this code too

@@ -7,6 +7,7 @@ Shapes: B conversations, F frames of all conversations together, K = `num_image_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .boxes import ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
+from .boxes import GRID, ROUNDINGS, ParsedBoxes, Rounding, format_box, parse_boxes, validate_box_px
 from .frames import SampledFrame, VideoSource, evenly_spaced_frames, frames_from, open_video, sample_video
-from .image_processing_elysium import ElysiumImageProcessor  # noqa: F401  (carried into saved folders)
+from .image_processing_elysium import replace_code_links
 from .image_sequence import is_image_name, is_sequence
-from .prompts import Task, build_messages, check_text, render_answer
+from .prompts import Task, build_messages, check_text, check_trained_on, render_answer, untaught
 from .released import (
     COMPATS,
     PERIOD_TASKS,
@@ -46,6 +47,17 @@ class ElysiumProcessor(ProcessorMixin):
             `compat="released"`.
         compat: `"released"` writes text as the authors' released code does (see `released.py`), which their
             checkpoint needs: `<s>` after every image, answers tokenized apart, their rounding, periods and seconds.
+        absent_boxes: the model was taught to write `[]` for a frame in which the object is not to be seen; answers
+            that are held to the format may then say so, in every frame of a clip but the first.
+        tracking_defaults: tracking options (`single_pass_up_to` ...) that suit this checkpoint better than the
+            pipeline's own defaults; what a caller passes comes first. None: none, or with `compat="released"` those
+            of the authors' code.
+        trained_on: what the checkpoint has seen, so that the pipeline can warn of the rest: `{"material": "drawn
+            shapes", "tasks": ["sot", ...], "aspect_ratio": [1.0, 1.0]}`, the last being width over height of its
+            frames, lowest and highest. None: unknown.
+
+    Raises:
+        ValueError: a value that is not allowed, or an `image_token` that is not one token.
     """
 
     video_token = "<video>"  # a whole video in text; becomes image tokens and never reaches the tokenizer
@@ -59,6 +71,9 @@ class ElysiumProcessor(ProcessorMixin):
         image_token: str = "<image>",
         box_rounding: Rounding | None = None,
         compat: str | None = None,
+        absent_boxes: bool = False,
+        tracking_defaults: dict[str, Any] | None = None,
+        trained_on: dict[str, Any] | None = None,
     ) -> None:
         if isinstance(num_image_tokens, bool) or not isinstance(num_image_tokens, int) or num_image_tokens < 1:
             raise ValueError(f"`num_image_tokens`={num_image_tokens!r} must be a positive integer.")
@@ -68,6 +83,13 @@ class ElysiumProcessor(ProcessorMixin):
             box_rounding = "floor" if compat is None else "round"
         if box_rounding not in ROUNDINGS:
             raise ValueError(f"`box_rounding`={box_rounding!r} is unknown; use one of {ROUNDINGS}.")
+        if not isinstance(absent_boxes, bool):
+            raise ValueError(f"`absent_boxes`={absent_boxes!r} is unknown; use True or False.")
+        if tracking_defaults is None:
+            tracking_defaults = {} if compat is None else dict(TRACKING_DEFAULTS)
+        if not isinstance(tracking_defaults, dict):
+            raise ValueError(f"`tracking_defaults`={tracking_defaults!r} must map options of tracking to values.")
+        check_trained_on(trained_on)
         ids = tokenizer.encode(image_token, add_special_tokens=False)
         if len(ids) != 1:
             raise ValueError(
@@ -84,8 +106,22 @@ class ElysiumProcessor(ProcessorMixin):
         self.image_token_id = ids[0]
         self.box_rounding = box_rounding
         self.compat = compat
+        self.absent_boxes = absent_boxes
+        self.tracking_defaults = tracking_defaults
+        self.trained_on = trained_on
         tokenizer.padding_side = "left"
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Save as the library does; code files of the folder that are links (a clone's own) become real ones.
+
+        Args:
+            save_directory: folder to write to.
+            push_to_hub: upload it afterwards.
+            **kwargs: passed on to `ProcessorMixin.save_pretrained`.
+        """
+        replace_code_links(save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """The text that one `image_token` becomes: K placeholders."""
@@ -168,7 +204,7 @@ class ElysiumProcessor(ProcessorMixin):
         """The conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
         for name, value in options.items():
             if isinstance(value, str):
-                check_text(value, name, (self.image_token, self.video_token))
+                check_text(value, name, (self.image_token, self.video_token), self.tokenizer.all_special_tokens)
         messages = build_messages(task, num_frames, **{"box_rounding": self.box_rounding, **options})
         return number_seconds(messages) if self.compat is not None and Task(task.lower()) is Task.VQA else messages
 
@@ -178,10 +214,20 @@ class ElysiumProcessor(ProcessorMixin):
             options = {"final_period": Task(task.lower()) in PERIOD_TASKS, **options}
         return render_answer(task, **{"box_rounding": self.box_rounding, **options})
 
+    def untaught(self, task: Task | str, width: int, height: int) -> str | None:
+        """What speaks against asking this checkpoint, as a sentence for a warning; None where nothing is known.
+
+        Args:
+            task: what is asked.
+            width: of the video's frames in pixels.
+            height: likewise.
+        """
+        return untaught(self.trained_on or {}, Task(task.lower()), width, height)
+
     @property
-    def tracking_defaults(self) -> dict[str, Any]:
-        """Tracking options that belong to the way this checkpoint was trained; empty for our own."""
-        return {} if self.compat is None else dict(TRACKING_DEFAULTS)
+    def box_grid(self) -> int:
+        """Cells per axis in which box numbers are written; see `boxes.GRID`."""
+        return GRID
 
     def format_box(self, box: Sequence[float]) -> str:
         """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""

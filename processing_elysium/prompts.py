@@ -31,7 +31,7 @@ class RandomSource(Protocol):
     """What we need of a generator: `random.Random` and `numpy.random.Generator` both have it."""
 
     def random(self) -> float:
-        """A float in [0, 1)."""
+        """Return a float in [0, 1)."""
 
 
 IMAGE_PLACEHOLDERS = ("<image>", "<video>")  # reserved in prompts: they stand for pixels, never for user text
@@ -315,16 +315,74 @@ def build_messages(
     return messages
 
 
-def check_text(text: str, name: str, reserved: Sequence[str] = IMAGE_PLACEHOLDERS) -> str:
-    """Return `text`, or raise ValueError when it is not text or holds a placeholder that stands for pixels."""
+def check_text(text: str, name: str, reserved: Sequence[str] = IMAGE_PLACEHOLDERS, special: Sequence[str] = ()) -> str:
+    """Return `text`, or raise ValueError when it cannot be part of a conversation.
+
+    Args:
+        text: what a user wrote.
+        name: of the argument.
+        reserved: placeholders that stand for pixels.
+        special: tokens of the tokenizer that begin or end a conversation, or mark something in it.
+
+    Raises:
+        ValueError: it is no string, holds one of those, or half a surrogate pair (bytes that are no UTF-8).
+    """
     if not isinstance(text, str):
         raise ValueError(f"`{name}` is a {type(text).__name__}; pass a string.")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError(f"`{name}`={text!a} is no valid Unicode text; write it in UTF-8, in a terminal that uses it.")
     for token in reserved:
         if token in text:
             raise ValueError(
                 f"`{name}` contains {token!r}, which is reserved for the frames of the video; write it differently."
             )
+    for token in special:
+        if token in text:
+            raise ValueError(f"`{name}` contains {token!r}, a special token of the model; leave it out.")
     return text
+
+
+_OF_TASK = {Task.VQA: "answer questions", Task.CHAT: "talk", Task.VIDEO_REG: "describe objects", Task.REG: "describe"}
+
+
+def check_trained_on(trained_on: Any) -> None:
+    """Raise ValueError unless `trained_on` is None or has the form that `ElysiumProcessor` describes."""
+    if trained_on is None:
+        return
+    known = ("material", "tasks", "aspect_ratio")
+    if not isinstance(trained_on, dict) or set(trained_on) - set(known):
+        raise ValueError(f"`trained_on`={trained_on!r} must be a mapping with the keys {', '.join(known)}, or None.")
+    if not isinstance(trained_on.get("material", ""), str):
+        raise ValueError(f"`trained_on`: `material`={trained_on['material']!r} must be a text, e.g. 'drawn shapes'.")
+    tasks = trained_on.get("tasks", [])
+    if not isinstance(tasks, list | tuple):
+        raise ValueError(f"`trained_on`: `tasks`={tasks!r} must be a list of tasks.")
+    for task in tasks:
+        _check_task(task)
+    ratio = trained_on.get("aspect_ratio", (1.0, 1.0))
+    numbers = isinstance(ratio, list | tuple) and all(type(value) in (int, float) for value in ratio)
+    if not numbers or len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(
+            f"`trained_on`: `aspect_ratio`={ratio!r} must be the lowest and the highest width over height."
+        )
+
+
+def untaught(trained_on: dict[str, Any], task: Task, width: int, height: int) -> str | None:
+    """Say what a checkpoint has not been trained for, see `ElysiumProcessor.untaught`; None where nothing is known."""
+    material = trained_on.get("material", "other material")
+    if "tasks" in trained_on and task not in map(Task, trained_on["tasks"]):
+        return (
+            f"this checkpoint was not trained to {_OF_TASK.get(task, 'find objects')} (task {task.value}), so what it "
+            f"says means nothing; it was trained on {material} for {', '.join(trained_on['tasks'])}. Take another "
+            "checkpoint for this."
+        )
+    low, high = trained_on.get("aspect_ratio", (0.0, float("inf")))
+    if not low * 0.98 <= width / height <= high * 1.02:  # a pixel more or less is nothing new
+        return (
+            f"this checkpoint was trained on {material} only, and frames of {width} x {height} pixels are none of "
+            "these: on other video its answers mean nothing. Take another checkpoint for it, see docs/track.md."
+        )
+    return None
 
 
 def _check_task(task: Task | str) -> Task:

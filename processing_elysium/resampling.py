@@ -61,7 +61,7 @@ def resample(frames: torch.Tensor, size: tuple[int, int], kind: int) -> torch.Te
 
 
 def by_pillow(frames: torch.Tensor, size: tuple[int, int], kind: int) -> torch.Tensor:
-    """The slow twin, on the CPU: every channel of every frame is an image; see `resample`."""
+    """Resample on the CPU, the slow twin: every channel of every frame is an image; see `resample`."""
     planes = [
         np.asarray(Image.fromarray(plane).resize((size[1], size[0]), kind))
         for plane in frames.flatten(0, 1).cpu().contiguous().numpy()
@@ -79,39 +79,39 @@ def in_order(frames: torch.Tensor, size: tuple[int, int], kind: int, axes: tuple
 
 @lru_cache(maxsize=64)
 def _order(old: tuple[int, int], new: tuple[int, int], kind: int) -> tuple[int, int] | None:
-    """The order of Pillow's passes, seen in what it makes of noise; None if it is neither."""
+    """Return the order of Pillow's passes, seen in what it makes of noise; None if it is neither."""
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, *old), dtype=np.uint8))
     wanted = by_pillow(noise, new, kind)
     return next((axes for axes in ((-1, -2), (-2, -1)) if torch.equal(in_order(noise, new, kind, axes), wanted)), None)
 
 
 def _along(frames: torch.Tensor, axis: int, length: int, kind: int) -> torch.Tensor:
-    """One pass: every pixel of the result is a weighted sum of its neighbours along the axis, rounded to 8 bits."""
-    places, weights = (torch.from_numpy(table).to(frames.device) for table in _taps(frames.shape[axis], length, kind))
+    """Do one pass: every pixel of the result is a weighted sum of its neighbors along the axis, rounded to 8 bits."""
+    sources, weights = (torch.from_numpy(table).to(frames.device) for table in _taps(frames.shape[axis], length, kind))
     shape = (-1,) if axis == -1 else (-1, 1)
     total = None
-    for place, weight in zip(places, weights, strict=True):  # few: twice the factor of shrinking
-        part = frames.index_select(axis, place).int() * weight.view(shape)
+    for source, weight in zip(sources, weights, strict=True):  # few: twice the factor of shrinking
+        part = frames.index_select(axis, source).int() * weight.view(shape)
         total = part if total is None else total.add_(part)
     return (total.add_(1 << (_BITS - 1)) >> _BITS).clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
 def _taps(old: int, new: int, kind: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels of a line of `old` make each of `new`, and how much of each: int32 (taps, new), twice."""
+    """Return which pixels of a line of `old` make each of `new`, and how much of each: int32 (taps, new), twice."""
     curve, reach = _FILTERS[kind]
     scale = old / new
     stretch = max(scale, 1.0)  # shrinking widens the filter, so that no pixel is passed over
     count = math.ceil(reach * stretch) * 2 + 1
-    places, weights = np.zeros((count, new), np.int32), np.zeros((count, new), np.int32)
+    sources, weights = np.zeros((count, new), np.int32), np.zeros((count, new), np.int32)
     for pixel in range(new):
-        centre = (pixel + 0.5) * scale
-        first = max(int(centre - reach * stretch + 0.5), 0)
-        last = min(int(centre + reach * stretch + 0.5), old)
-        parts = [curve((place - centre + 0.5) * (1.0 / stretch)) for place in range(first, last)]
+        center = (pixel + 0.5) * scale
+        first = max(int(center - reach * stretch + 0.5), 0)
+        last = min(int(center + reach * stretch + 0.5), old)
+        parts = [curve((index - center + 0.5) * (1.0 / stretch)) for index in range(first, last)]
         whole = sum(parts)
         for tap, part in enumerate(parts):
             share = part / whole if whole else part
-            places[tap, pixel] = first + tap
+            sources[tap, pixel] = first + tap
             weights[tap, pixel] = int(share * (1 << _BITS) + math.copysign(0.5, share))
-    return places, weights
+    return sources, weights

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from .answer_format import AnswerFormat, AnswerFormats, GrammarProcessor
+from .answer_format import AnswerFormat, AnswerFormats, Cursor
 from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
-from .options import check_count
+from .options import TrackingOptions, check_count
+from .protocols import Processor
 from .stats import Stats
 
 _VISION_MB = {"cpu": 16, "cuda": 512}
@@ -34,13 +35,13 @@ class ClipAnswerer:
     Args:
         model: an `ElysiumForConditionalGeneration`, or peft's wrapper around one; it is put into evaluation mode, so
             that a model straight from a trainer answers without dropout.
-        processor: an `ElysiumProcessor`.
+        processor: see `Processor`.
         batch_size: prompts per `generate` call.
         vision_memory_mb: bounds the frames per pass of the vision tower: its widest activation takes at most so many
             MiB. None: 16 on a CPU, where what stays in its caches is faster, 512 elsewhere.
         constrained: tracking answers follow the processor's format: tokens that break it are not chosen, so an answer
             always parses and has every frame. Other answers stay free.
-        stats: where to count; None counts for nobody.
+        stats: where to count; None: in an object of its own.
 
     Attributes:
         max_images: frames per pass of the vision tower.
@@ -52,10 +53,10 @@ class ClipAnswerer:
     def __init__(
         self,
         model: Any,
-        processor: Any,
+        processor: Processor,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
     ) -> None:
         check_count("batch_size", batch_size)
@@ -95,16 +96,16 @@ class ClipAnswerer:
         return answers
 
     def check_fits(self, requests: Sequence[ClipRequest]) -> None:
-        """Raise ValueError when one of the requests does not fit the context; runs no model, needs no pixels."""
+        """Raise ValueError when one of the requests does not fit the context; run no model, need no pixels."""
         for request in requests:
             self._check_length(self._render(request), len(request.frames), self.budget(request))
 
     def budget(self, request: ClipRequest) -> int:
-        """Tokens the answer may take: what the clip's boxes need at most, and a quarter more for a loose tongue."""
+        """Return the most tokens of an answer: what the clip's boxes need, and a quarter more for prose."""
         if request.max_new_tokens is not None:
             return request.max_new_tokens
-        if self.constrained and (layout := self.format_of(request)) is not None:
-            return layout.most_tokens
+        if self.constrained and (answer_format := self.format_of(request)) is not None:
+            return answer_format.most_tokens
         count = len(request.frames)
         if count not in self._budgets:
             box = self.processor.format_box((0.88, 0.88, 0.89, 0.89))
@@ -114,18 +115,18 @@ class ClipAnswerer:
         return self._budgets[count]
 
     def format_of(self, request: ClipRequest) -> AnswerFormat | None:
-        """How a tracking answer to the request is written; None for other answers."""
+        """Return the format of a tracking answer to the request; None for other answers."""
         count = len(request.frames)
         spare = 0 if self.constrained else count // 2 + 8  # a model that is free may go on past the last frame
-        layout = self._formats.of(count, spare) if request.expects_boxes else None
-        if self.constrained and request.expects_boxes and layout is None and not self._warned:
+        answer_format = self._formats.of(count, spare) if request.expects_boxes else None
+        if self.constrained and request.expects_boxes and answer_format is None and not self._warned:
             self._warned = True
             warnings.warn(
                 "this tokenizer joins the numbers of a box with what surrounds them, so answers cannot be held to the "
                 "format and stay free; pass constrained=False.",
                 stacklevel=2,
             )
-        return layout
+        return answer_format
 
     def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
         """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
@@ -142,7 +143,7 @@ class ClipAnswerer:
                     frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
 
     def _encode(self, pixels: torch.Tensor, frames: list[VideoFrame]) -> Any:
-        """Features of a chunk; those of search windows depend on the patches of their reference, which comes first."""
+        """Encode a chunk; features of search windows depend on the patches of their reference, which comes first."""
         base = self.model.base_model
         if not self.uses_references or all(frame.reference is None for frame in frames):
             return base.get_image_features(pixel_values=pixels)
@@ -206,9 +207,9 @@ class ClipAnswerer:
         ).to(device)
         frames = [frame for request in requests for frame in request.frames]
         prompt_length = inputs["input_ids"].shape[1]
-        recorder: GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
+        recorder: _GrammarProcessor | _GreedyLogprobs = _GreedyLogprobs()
         if self.constrained:
-            recorder = GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
+            recorder = _GrammarProcessor([self.format_of(request) for request in requests], tokenizer, prompt_length)
         limits = [self.budget(request) for request in requests]
         clock = _PromptClock()
         with self.stats.timed("llm"):
@@ -227,23 +228,28 @@ class ClipAnswerer:
         new_tokens = generated[:, prompt_length:].tolist()
         logprobs = recorder.stacked().tolist()
         self._count(new_tokens, limits)
-        return [
+        answers = [
             finish_answer(ids, row_logprobs, self.stops, limit, tokenizer)
             for ids, row_logprobs, limit in zip(new_tokens, logprobs, limits, strict=True)
         ]
+        if isinstance(recorder, _GrammarProcessor):
+            for answer, limit, absences in zip(answers, limits, recorder.absences, strict=True):
+                known = {frame: logprob for frame, (index, logprob) in absences.items() if index < limit}
+                answer.absent_logprobs = known
+        return answers
 
     def _count(self, new_tokens: list[list[int]], limits: list[int]) -> None:
-        """Note what rows took: each a pass per token, the one that ends it included."""
+        """Count what rows took: each a pass per token, the one that ends it included."""
         self.stats.forwards += max(map(len, new_tokens))
         self.stats.answers += len(new_tokens)
         for ids, limit in zip(new_tokens, limits, strict=True):
-            end = next((place + 1 for place, token in enumerate(ids) if token in self.stops), len(ids))
+            end = next((count for count, token in enumerate(ids, start=1) if token in self.stops), len(ids))
             self.stats.tokens += min(end, limit)
             self.stats.row_forwards += min(end, limit)
 
 
 def without_wrapper(model: Any) -> Any:
-    """The Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
+    """Return the Elysium model inside a `PeftModel`, its adapter layers in place; any other model as it is.
 
     Raises:
         ValueError: the adapter adds virtual tokens, which only the wrapper's own forward pass knows.
@@ -260,7 +266,7 @@ def without_wrapper(model: Any) -> Any:
 
 
 def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
-    """Frames that the vision tower encodes together.
+    """Return how many frames the vision tower encodes together.
 
     Args:
         model: an `ElysiumForConditionalGeneration`.
@@ -277,12 +283,12 @@ def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
     return int(min(max(memory_mb * 2**20 // one, 1), _MOST_IMAGES))
 
 
-def resize(frames: list[VideoFrame], processor: Any, device: torch.device | None = None) -> None:
+def resize(frames: list[VideoFrame], processor: Processor, device: torch.device | None = None) -> None:
     """Give frames their `pixels`, as the processor prepares them for the vision tower.
 
     Args:
         frames: of one video or of several.
-        processor: an `ElysiumProcessor`.
+        processor: its image processor does it.
         device: where to do it, with the same result; None: on the CPU by Pillow.
     """
     by_shape: dict[tuple[int, ...], list[VideoFrame]] = {}
@@ -298,7 +304,7 @@ def resize(frames: list[VideoFrame], processor: Any, device: torch.device | None
 
 
 def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
-    """Features of frames, in order, in the form that `get_image_features` gives them."""
+    """Return features of frames, in order, in the form that `get_image_features` gives them."""
     for tensor in [
         tensor for frame in frames for tensor in (frame.features, frame.kept_indices) if tensor is not None
     ]:
@@ -310,7 +316,7 @@ def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
 
 @contextmanager
 def _own_stream(device: torch.device) -> Iterator[None]:
-    """A CUDA stream for this thread, whose work is done at the end; nothing on other devices."""
+    """Run on a CUDA stream of this thread, whose work is done at the end; change nothing on other devices."""
     if device.type != "cuda":
         yield
         return
@@ -321,7 +327,7 @@ def _own_stream(device: torch.device) -> Iterator[None]:
 
 
 class _GreedyLogprobs(LogitsProcessor):
-    """Notes the log-probability of the most likely token of each step: the one that greedy decoding takes.
+    """Records the log-probability of the most likely token of each step: the one that greedy decoding takes.
 
     Keeping `scores` of all steps instead would hold steps x rows x vocabulary floats.
     """
@@ -330,44 +336,91 @@ class _GreedyLogprobs(LogitsProcessor):
         self.steps: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores (B, V) pass unchanged."""
+        """Return the scores (B, V) unchanged."""
         wide = scores.float()
         self.steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
         return scores
 
     def stacked(self) -> torch.Tensor:
-        """Log-probabilities of shape (B, steps)."""
+        """Return the log-probabilities, (B, steps)."""
+        return torch.stack(self.steps, dim=1).cpu()
+
+
+class _GrammarProcessor(LogitsProcessor):
+    """For `generate`: allow only tokens of the format, and record the log-probability of the one that is taken.
+
+    The slow twin of constrained drafting: the model is asked for every token, and nothing is kept between steps.
+
+    Args:
+        formats: one format per row of the batch, None where the answer is free.
+        tokenizer: see `Cursor`.
+        prompt_length: tokens before the answers, padding included.
+    """
+
+    def __init__(self, formats: list[AnswerFormat | None], tokenizer: Any, prompt_length: int) -> None:
+        self._formats, self._tokenizer, self._prompt_length = formats, tokenizer, prompt_length
+        self.steps: list[torch.Tensor] = []
+        # For each row frame_in_clip -> (index of the token that was chosen, log-probability that it ends the box).
+        self.absences: list[dict[int, tuple[int, float]]] = [{} for _ in formats]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Set the scores (B, V) of tokens that are not allowed to -inf."""
+        wide = scores.float()
+        total, allowed = wide.logsumexp(dim=-1), scores.clone()
+        certain = torch.zeros(len(wide), dtype=torch.bool, device=wide.device)
+        for row, answer_format in enumerate(self._formats):
+            if answer_format is None:
+                continue
+            cursor = Cursor(answer_format, self._tokenizer)
+            for token in input_ids[row, self._prompt_length :].tolist():
+                cursor.feed(token)
+            options = list(cursor.options())
+            if not options:
+                continue
+            if cursor.absent_token is not None:
+                logprob = (wide[row, cursor.absent_token] - total[row]).item()
+                self.absences[row][cursor.frame_in_clip] = (len(self.steps), logprob)
+            allowed[row] = -torch.inf
+            allowed[row, options] = scores[row, options]
+            if len(options) == 1:
+                allowed[row, options], certain[row] = 0.0, True
+        taken = allowed.argmax(dim=-1, keepdim=True)
+        self.steps.append((wide.gather(1, taken)[:, 0] - total).masked_fill(certain, 0.0))
+        return allowed
+
+    def stacked(self) -> torch.Tensor:
+        """Return the log-probabilities, (B, steps)."""
         return torch.stack(self.steps, dim=1).cpu()
 
 
 class _PromptClock(LogitsProcessor):
-    """Tells how much of `generate` is the pass over the prompts: it is over when the first scores are there."""
+    """Measures the pass over the prompts within `generate`: it ends when the first scores are there."""
 
     def __init__(self) -> None:
         self._started, self.seconds = time.perf_counter(), 0.0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores (B, V) pass unchanged."""
+        """Return the scores (B, V) unchanged."""
         self.seconds = self.seconds or time.perf_counter() - self._started
         return scores
 
 
 def finish_answer(ids: list[int], logprobs: list[float], stops: set[int], limit: int, tokenizer: Any) -> ClipAnswer:
     """Cut one row at its end (or at its own budget, so that a batch gives what single rows give) and decode it."""
-    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    end = next((index for index, token in enumerate(ids) if token in stops), len(ids))
     kept = ids[: min(end, limit)]
     text = tokenizer.decode(kept, skip_special_tokens=True)
     return ClipAnswer(text=text, logprobs=logprobs[: len(kept)], token_of_digit=_token_of_digit(kept, text, tokenizer))
 
 
 def _token_of_digit(ids: list[int], text: str, tokenizer: Any) -> list[int]:
-    """Which token wrote each digit of the text; empty when that cannot be told.
+    """Return which token wrote each digit of the text; empty when that cannot be told.
 
     Digits are counted instead of characters, because decoding may drop or merge the spaces between pieces.
     """
     own = set(ids).difference(tokenizer.all_special_ids)
     digits = {token: count_digits(tokenizer.decode([token])) for token in own}  # an answer repeats few tokens
-    owners = [place for place, token in enumerate(ids) for _ in range(digits.get(token, 0))]
+    owners = [index for index, token in enumerate(ids) for _ in range(digits.get(token, 0))]
     return owners if len(owners) == count_digits(text) else []
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from .exchange import VideoFrame
 from .options import TrackingOptions, check_clip_options
+from .protocols import VideoSource
 from .read_ahead import NOT_YET, StallError
 
 
@@ -76,7 +77,7 @@ def zoom_schedule(num_frames: int) -> list[Clip]:
 # --------------------------------------------------------------------------------------------------------------
 @dataclass
 class ReadClip:
-    """A clip in memory: its frames in the order of tracking; `report_from` is the row of the first new frame."""
+    """A clip in memory: its frames in the order of tracking, from frame_in_clip `report_from` on new ones."""
 
     first_step: int
     frames: list[VideoFrame]
@@ -84,13 +85,13 @@ class ReadClip:
 
 
 def read_clips(
-    source: Any,
+    source: VideoSource,
     start: int,
     backward: bool,
     options: TrackingOptions,
     frames: Iterator[VideoFrame | None] | None = None,
 ) -> Iterator[ReadClip]:
-    """Clips from `start` on, each frame read once: shared frames (and their features) pass from clip to clip.
+    """Read clips from `start` on, each frame once: shared frames (and their features) pass from clip to clip.
 
     Args:
         source: an opened video.
@@ -101,7 +102,7 @@ def read_clips(
 
     Yields:
         Clips, and `NOT_YET` for every one of those among `frames`. What a source of unknown length raises is raised
-        behind the frames before it, so that none is lost.
+        after the frames before it, so that none is lost.
     """
     if source.num_frames is None:
         yield from _clips_of_stream(source, start, options, frames or stream_frames(source, start))
@@ -121,8 +122,8 @@ def read_clips(
             return
 
 
-def stream_frames(source: Any, start: int) -> Iterator[VideoFrame | None]:
-    """Frames of a source of unknown length from `start` on; None for each that is passed over before, as it comes."""
+def stream_frames(source: VideoSource, start: int) -> Iterator[VideoFrame | None]:
+    """Yield frames of a source of unknown length from `start` on, as they come; None for each that is passed over."""
     index = min(source.num_read, start)
     while images := source.read([index]):
         yield VideoFrame(index, source.timestamp(index), images[0]) if index >= start else None
@@ -130,54 +131,79 @@ def stream_frames(source: Any, start: int) -> Iterator[VideoFrame | None]:
 
 
 def _clips_of_stream(
-    source: Any, start: int, options: TrackingOptions, frames: Iterator[VideoFrame | None]
+    source: VideoSource, start: int, options: TrackingOptions, frames: Iterator[VideoFrame | None]
 ) -> Iterator[ReadClip]:
-    """The same clips for a source that ends when it ends; equal to `clip_schedule` of its length."""
-    ahead: deque[VideoFrame] = deque()
-    errors: list[Exception] = []
-
-    def coming() -> Iterator[VideoFrame]:
-        try:
-            yield from (frame for frame in frames if frame is not None)
-        except StallError:
-            waited = f"no frame came for {options.stall_timeout:g} s"
-            advice = "Pass a longer `stall_timeout` to wait longer, None to wait for ever."
-            source.break_off(source.num_read, waited, advice)
-        except Exception as error:
-            errors.append(error)
-
+    """Read the same clips from a source that ends when it ends; equal to `clip_schedule` of its length."""
     size, overlap, in_one_piece = options.cut
-    fresh_frames = coming()
-
-    def filled(count: int) -> Iterator[Any]:
-        """Read until `ahead` holds so many frames or there are no more; `NOT_YET` for each that has yet to come."""
-        while len(ahead) < count and (frame := next(fresh_frames, None)) is not None:
-            if frame is NOT_YET:
-                yield NOT_YET
-            else:
-                ahead.append(frame)
-
+    ahead = _FramesAhead(source, frames, options.stall_timeout)
     if in_one_piece > size:  # only one frame more tells that it does not go in one piece
-        yield from filled(in_one_piece + 1)
+        yield from ahead.fill(in_one_piece + 1)
         size = size if len(ahead) > in_one_piece else in_one_piece
     shared: list[VideoFrame] = []
     first_step = 0
     while True:
         wanted = 1 if options.zoom else size - len(shared)  # with search windows the first frame stands alone
-        yield from filled(wanted)
-        if not ahead:
+        yield from ahead.fill(wanted)
+        if not len(ahead):
             break
-        clip = shared + [ahead.popleft() for _ in range(min(wanted, len(ahead)))]
+        clip = shared + ahead.take(wanted)
         yield ReadClip(first_step, clip, len(shared))
         shared = clip[len(clip) - overlap :]
         first_step += len(clip) - len(shared)
-    if errors:
-        raise errors[0]
+    ahead.raise_error()
     check_start_frame(source, start)  # only now is the length known
 
 
-def _read(source: Any, indices: list[int]) -> list[VideoFrame]:
-    """Frames in the order of `indices` (ascending or descending), fewer when the video ends early."""
+class _FramesAhead:
+    """Frames of a stream that have come and are in no clip yet.
+
+    Args:
+        source: the stream; it is told when it stalls.
+        frames: its frames, None for each that is passed over, `NOT_YET` for each that is not there when asked for.
+        stall_timeout: seconds, for the message.
+    """
+
+    def __init__(self, source: VideoSource, frames: Iterator[VideoFrame | None], stall_timeout: float | None) -> None:
+        self._source, self._stall_timeout = source, stall_timeout
+        self._frames: deque[VideoFrame] = deque()
+        self._error: Exception | None = None
+        self._coming = self._guarded(frames)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._frames)
+
+    def _guarded(self, frames: Iterator[VideoFrame | None]) -> Iterator[VideoFrame]:
+        """Pass frames on; a stall ends them with a warning, an error is kept for after the last clip."""
+        try:
+            yield from (frame for frame in frames if frame is not None)
+        except StallError:
+            waited = f"no frame came for {self._stall_timeout:g} s"
+            advice = "Pass a longer `stall_timeout` to wait longer, None to wait for ever."
+            self._source.break_off(self._source.num_read, waited, advice)
+        except Exception as error:
+            self._error = error
+
+    def fill(self, count: int) -> Iterator[Any]:
+        """Read until there are `count` frames or the stream ends; yield `NOT_YET` for each that has yet to come."""
+        while len(self._frames) < count and (frame := next(self._coming, None)) is not None:
+            if frame is NOT_YET:
+                yield NOT_YET
+            else:
+                self._frames.append(frame)
+
+    def take(self, count: int) -> list[VideoFrame]:
+        """Take up to `count` frames."""
+        return [self._frames.popleft() for _ in range(min(count, len(self._frames)))]
+
+    def raise_error(self) -> None:
+        """Raise what ended the stream, if it was an error: after the clips of the frames before, so none is lost."""
+        if self._error is not None:
+            raise self._error
+
+
+def _read(source: VideoSource, indices: list[int]) -> list[VideoFrame]:
+    """Return frames in the order of `indices` (ascending or descending), fewer when the video ends early."""
     ascending = sorted(indices)
     images = source.read(ascending)
     frames = [VideoFrame(i, source.timestamp(i), image) for i, image in zip(ascending, images, strict=False)]
@@ -187,7 +213,7 @@ def _read(source: Any, indices: list[int]) -> list[VideoFrame]:
 # --------------------------------------------------------------------------------------------------------------
 # checks
 # --------------------------------------------------------------------------------------------------------------
-def check_start_frame(source: Any, start_frame: Any) -> None:
+def check_start_frame(source: VideoSource, start_frame: Any) -> None:
     """Raise ValueError unless `start_frame` is a frame of the video (unknown lengths pass)."""
     if isinstance(start_frame, bool) or not isinstance(start_frame, (int, np.integer)) or start_frame < 0:
         raise ValueError(f"`start_frame`={start_frame!r} is not a frame index; pass a whole number from 0 on.")

@@ -8,7 +8,7 @@ mode (`answer_format.py`) tokens without an alternative are not asked for at all
 that fit.
 
 Rows are independent: each has its own length in the cache (`drafted_cache.py`), leaves when it is finished, and its
-place goes to the next prompt in the queue.
+slot goes to the next prompt in the queue.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.cache_utils import Cache
 
 from .answer_format import numbers_in
 from .answering import ClipAnswerer, finish_answer, joined_features
@@ -27,9 +28,11 @@ from .drafted_cache import RowCache
 from .drafted_compile import Compiled
 from .drafted_graphs import MOST_PADDING, RecordedPasses
 from .drafted_guesses import Drafter
-from .drafted_prefill import Beginning, group_by_clip, lay_out
-from .drafted_row import AnswerRow
+from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
+from .drafted_row import AnswerRow, Chosen
 from .exchange import ClipAnswer, ClipRequest
+from .options import TrackingOptions
+from .protocols import Processor
 from .stats import Stats
 
 # What a generation config may say that changes greedy tokens, with the values that change nothing.
@@ -56,12 +59,12 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 class DraftedAnswerer(ClipAnswerer):
     """Answers clip requests with drafts that the model checks; see the module's text.
 
-    A model that cannot be run this way (an attention implementation without free masks, a state-space model, a window
-    shorter than the prompt, a generation config with rules of its own) is run token by token, with one warning.
+    A model that cannot be run this way (an attention implementation without arbitrary masks, a state-space model, a
+    window shorter than the prompt, a generation config with rules of its own) is run token by token, with one warning.
 
     Args:
         model: an `ElysiumForConditionalGeneration`.
-        processor: an `ElysiumProcessor`.
+        processor: see `Processor`.
         batch_size: rows at a time.
         vision_memory_mb: bounds the frames per pass of the vision tower, see `ClipAnswerer`.
         constrained: follow the answer format; answers without boxes stay free.
@@ -72,10 +75,10 @@ class DraftedAnswerer(ClipAnswerer):
     def __init__(
         self,
         model: Any,
-        processor: Any,
+        processor: Processor,
         batch_size: int = 16,
         vision_memory_mb: int | None = None,
-        constrained: bool = False,
+        constrained: bool = TrackingOptions.constrained,
         stats: Stats | None = None,
         compile: bool = False,
     ) -> None:
@@ -85,7 +88,7 @@ class DraftedAnswerer(ClipAnswerer):
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []
         self._cache: RowCache | None = None
-        self._beginning = Beginning()
+        self._shared_prefix = SharedPrefix()
         self._tickets = 0
         language_model = model.base_model.language_model
         self._language_model = Compiled(language_model) if compile else language_model
@@ -138,11 +141,11 @@ class DraftedAnswerer(ClipAnswerer):
         """Run one pass of the model.
 
         Returns:
-            (ticket, answer) of the rows that it finished.
+            (ticket, answer) of the rows that are finished.
         """
         done, self._ready = self._ready, []
         free = self.batch_size - len(self._rows)
-        # A pass for prompts holds up the rows that go on, so it waits until it is worth while.
+        # A pass for prompts delays the rows that go on, so it waits until a quarter of the batch is free.
         if self._queue and (free >= min(len(self._queue), max(self.batch_size // 4, 1)) or not self._rows):
             self._admit([self._queue.popleft() for _ in range(min(free, len(self._queue)))])
         elif self._rows:
@@ -157,27 +160,31 @@ class DraftedAnswerer(ClipAnswerer):
         return done
 
     def so_far(self, tickets: Sequence[int]) -> dict[int, ClipAnswer]:
-        """Ticket -> the beginning of its answer, for those of `tickets` whose answers are under way.
+        """Return the unfinished answers of those of `tickets` that are being decoded, by ticket.
 
-        What a beginning holds stays; the answer itself comes from `advance` when it is complete.
+        Their text does not change any more, it only grows; `advance` gives the answer when it is complete.
         """
         wanted = set(tickets)
         return {row.ticket: self._finish(row) for row in self._rows if row.ticket in wanted}
 
     # ----------------------------------------------------------------------------------------------------------
     def _row(self, ticket: int, request: ClipRequest, text: str) -> AnswerRow:
-        layout = self.format_of(request)
+        """Return the state of an answer that has not begun; `text` is the rendered question."""
+        answer_format = self.format_of(request)
         drafter = None
-        if layout is not None:
-            known = [(row, self._cells(box)) for row, box in request.known_boxes]
-            drafter = Drafter(layout, self.processor.tokenizer, known)
+        if answer_format is not None:
+            known, expected = (
+                [(frame_in_clip, self._cells(box)) for frame_in_clip, box in boxes]
+                for boxes in (request.known_boxes, request.expected_boxes)
+            )
+            drafter = Drafter(answer_format, self.processor.tokenizer, known, expected)
         token = self.processor.image_token
         expanded = text.replace(token, token * self.processor.num_image_tokens)
         prompt = self.processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
-        constrained = self.constrained and layout is not None
+        constrained = self.constrained and answer_format is not None
         row = AnswerRow(ticket, request, prompt, self.budget(request), drafter, constrained, self.stops)
         row.pending = list(prompt)
-        row.skip()
+        row.take_forced()
         return row
 
     def _admit(self, rows: list[AnswerRow]) -> None:
@@ -186,135 +193,172 @@ class DraftedAnswerer(ClipAnswerer):
         with self.stats.timed("prefill"):
             for row in rows:
                 row.prepare()
-            base, device = self.model.base_model, self.model.device
-            prompts = [row.prompt for row in rows]
-            groups = group_by_clip(prompts, [_clip(row) for row in rows], self.processor.image_token_id)
-            tokens = [row.pending + row.draft for row in rows]
-            places = [
-                [*known, *range(known[-1] + 1, known[-1] + 1 + len(ids) - len(known))]
-                for known, ids in zip(self._positions(rows), tokens, strict=True)
+            position_ids = self._prefill_positions(rows)
+            plan, cached = self._plan_prefill(rows, position_ids)
+            hidden, filled = self._prefill(rows, plan, cached)
+            slots = self._move_to_slots(rows, plan, filled)
+            # Logits are read where a row chooses; tokens that were cached already are not in this pass.
+            choices = [
+                [(sequence, indices[index] - cached, *choice) for index, *choice in row.choices()]
+                for row, (sequence, indices) in zip(rows, plan.token_indices, strict=True)
             ]
-            cached = self._beginning.match(prompts)
-            plan = lay_out(groups, tokens, places, device, self._dtype, cached)
-            shown = [frame for first in plan.firsts for frame in rows[first].request.frames]
-            filled = self._beginning.filled(cached, len(groups))
-            hidden = base(
-                input_ids=plan.ids,
-                position_ids=plan.positions,
-                attention_mask=plan.mask,
-                past_key_values=filled,
-                mm_encoder_outputs={"image": joined_features(shown)},
-                use_cache=True,
-                return_dict=True,
-            ).last_hidden_state
-            if not cached:
-                self._beginning.keep(prompts[plan.firsts[0]], self.processor.image_token_id, filled)
-            if self._cache is None:
-                self._cache = RowCache(len(filled.layers))
-            # What a row may come to; a draft behind a row at its limit is cut, but rows share the width of a pass.
-            longest = max(len(row.prompt) + row.limit + len(row.draft) for row in rows)
-            count = len(self._rows) + len(rows)
-            if self._recorded is not None:
-                count, longest = self._recorded.shape(count, 1)[0], longest + MOST_PADDING
-            self._cache.reserve(count, longest)
-            slots = [self._cache.add(filled, sequence, torch.tensor(where)) for sequence, where in plan.rows]
-            read = [
-                [(sequence, where[place] - cached, options) for place, options in row.questions()]
-                for row, (sequence, where) in zip(rows, plan.rows, strict=True)
-            ]
-            said = self._read(hidden, read)
-            self._settle(rows, slots, said)
-            for row, slot, known in zip(rows, slots, places, strict=True):
+            self._settle(rows, slots, self._choose(hidden, choices))
+            for row, slot, known in zip(rows, slots, position_ids, strict=True):
                 row.position = known[self._cache.lengths[slot] - 1] + 1
             self._rows.extend(rows)
 
+    def _prefill_positions(self, rows: list[AnswerRow]) -> list[list[int]]:
+        """Return the position ids of prompts and drafts: the model's own for a prompt, counted on after it."""
+        return [
+            [*known, *range(known[-1] + 1, known[-1] + 1 + len(row.pending) + len(row.draft) - len(known))]
+            for row, known in zip(rows, self._prompt_positions(rows), strict=True)
+        ]
+
+    def _plan_prefill(self, rows: list[AnswerRow], position_ids: list[list[int]]) -> tuple[PrefillPlan, int]:
+        """Return the plan of the pass, where a clip's frames stand once, and the tokens it finds in the cache."""
+        prompts = [row.prompt for row in rows]
+        groups = group_by_clip(prompts, [_clip(row) for row in rows], self.processor.image_token_id)
+        cached = self._shared_prefix.match(prompts)
+        tokens = [row.pending + row.draft for row in rows]
+        return plan_prefill(groups, tokens, position_ids, self.model.device, self._dtype, cached), cached
+
+    def _prefill(self, rows: list[AnswerRow], plan: PrefillPlan, cached: int) -> tuple[torch.Tensor, Cache]:
+        """Run the pass; return its hidden states (G, T, D) and the cache that it filled."""
+        frames = [frame for first in plan.representatives for frame in rows[first].request.frames]
+        filled = self._shared_prefix.new_cache(cached, len(plan.ids))
+        hidden = self.model.base_model(
+            input_ids=plan.ids,
+            position_ids=plan.position_ids,
+            attention_mask=plan.mask,
+            past_key_values=filled,
+            mm_encoder_outputs={"image": joined_features(frames)},
+            use_cache=True,
+            return_dict=True,
+        ).last_hidden_state
+        if not cached:
+            first = rows[plan.representatives[0]]
+            self._shared_prefix.keep(first.prompt, self.processor.image_token_id, filled)
+        return hidden, filled
+
+    def _move_to_slots(self, rows: list[AnswerRow], plan: PrefillPlan, filled: Cache) -> list[int]:
+        """Copy each row out of the shared sequences to a slot of its own, because from here on rows differ in length.
+
+        The cache is made large enough for the whole answers at once: growing copies it, and ends recordings.
+        """
+        if self._cache is None:
+            self._cache = RowCache(len(filled.layers))
+        # What a row may come to; a draft after a row at its limit is cut, but rows share the width of a pass.
+        longest = max(len(row.prompt) + row.limit + len(row.draft) for row in rows)
+        count = len(self._rows) + len(rows)
+        if self._recorded is not None:
+            count, longest = self._recorded.shape(count, 1)[0], longest + MOST_PADDING
+        self._cache.reserve(count, longest)
+        return [self._cache.add(filled, sequence, torch.tensor(indices)) for sequence, indices in plan.token_indices]
+
     def _verify(self) -> None:
-        """One pass over the rows: what is pending, and a new draft."""
+        """Run one pass over the rows: what is pending, and a new draft."""
         with self.stats.timed("llm"):
             for row in self._rows:
                 row.prepare()
             tokens = [row.pending + row.draft for row in self._rows]
-            rows, width, device = None, max(map(len, tokens)), self.model.device
+            num_rows, width, device = None, max(map(len, tokens)), self.model.device
             starts = [row.position for row in self._rows]
             if self._recorded is not None:
-                rows, width = self._recorded.shape(len(tokens), width)
-                spare = rows - len(tokens)
+                num_rows, width = self._recorded.shape(len(tokens), width)
+                spare = num_rows - len(tokens)
                 starts, tokens = starts + [0] * spare, tokens + [[0]] * spare
             ids = [ids + [0] * (width - len(ids)) for ids in tokens]
             # Padding repeats a position, so that none is past what the model knows.
             steps = [[min(step, len(ids) - 1) for step in range(width)] for ids in tokens]
-            mask = self._cache.begin(width, device, self._dtype, rows)
+            mask = self._cache.begin(width, device, self._dtype, num_rows)
             run = self._pass if self._recorded is None else partial(self._recorded, self._cache.moves)
             hidden = run(
                 embeds=self.model.get_input_embeddings()(torch.tensor(ids, device=device)),
-                positions=torch.tensor(steps, device=device) + torch.tensor(starts, device=device)[:, None],
+                position_ids=torch.tensor(steps, device=device) + torch.tensor(starts, device=device)[:, None],
                 mask=mask,
-                rows=self._cache.rows,
-                columns=self._cache.columns,
+                slots=self._cache.slots,
+                cache_positions=self._cache.positions,
             )
-            read = [[(slot, *question) for question in row.questions()] for slot, row in enumerate(self._rows)]
-            self._settle(self._rows, list(range(len(self._rows))), self._read(hidden, read), grow=True)
+            choices = [[(index, *choice) for choice in row.choices()] for index, row in enumerate(self._rows)]
+            self._settle(self._rows, list(range(len(self._rows))), self._choose(hidden, choices), grow=True)
 
     def _pass(
         self,
         embeds: torch.Tensor,
-        positions: torch.Tensor,
+        position_ids: torch.Tensor,
         mask: torch.Tensor,
-        rows: torch.Tensor,
-        columns: torch.Tensor,
+        slots: torch.Tensor,
+        cache_positions: torch.Tensor,
     ) -> torch.Tensor:
-        """The language model on tokens (B, T, D) of rows that are in the cache; there are no frames to place."""
-        self._cache.rows, self._cache.columns = rows, columns  # a recording reads copies of its own
+        """Run the language model on tokens (B, T, D) of rows in the cache; their frames were read before."""
+        self._cache.slots, self._cache.positions = slots, cache_positions  # a recording reads copies of its own
         return self._language_model(
             inputs_embeds=embeds,
-            position_ids=positions,
+            position_ids=position_ids,
             attention_mask=mask,
             **{self.model.cache_name: self._cache},
             use_cache=True,
             return_dict=True,
         ).last_hidden_state
 
-    def _settle(
-        self, rows: list[AnswerRow], slots: list[int], said: list[list[tuple[int, float]]], grow: bool = False
-    ) -> None:
-        """Give each row what the model said and set its length in the cache."""
+    def _settle(self, rows: list[AnswerRow], slots: list[int], chosen: list[list[Chosen]], grow: bool = False) -> None:
+        """Give each row what the model chose and set its length in the cache.
+
+        Args:
+            rows: of the pass.
+            slots: of the rows.
+            chosen: for each row what was chosen of its `choices`, in order.
+            grow: the pass appended to the slots; otherwise it filled them.
+        """
         self.stats.forwards += 1
         self.stats.row_forwards += len(rows)
-        for row, slot, answers in zip(rows, slots, said, strict=True):
+        for row, slot, tokens in zip(rows, slots, chosen, strict=True):
             self.stats.drafted += len(row.draft)
-            kept, accepted = row.settle(dict(zip([place for place, _ in row.questions()], answers, strict=True)))
+            kept, accepted = row.settle(dict(zip([index for index, *_ in row.choices()], tokens, strict=True)))
             self._cache.lengths[slot] = kept + (self._cache.lengths[slot] if grow else 0)
             self.stats.accepted += accepted
 
-    def _read(
-        self, hidden: torch.Tensor, questions: list[list[tuple[int, int, tuple[int, ...]]]]
-    ) -> list[list[tuple[int, float]]]:
-        """(token, log-probability) for each (sequence, place, tokens to choose from) of each row.
+    def _choose(
+        self, hidden: torch.Tensor, choices: list[list[tuple[int, int, tuple[int, ...], int | None]]]
+    ) -> list[list[Chosen]]:
+        """Let the model choose tokens; the head runs where a token is chosen and nowhere else.
 
-        The head runs where an answer is read and nowhere else.
+        Args:
+            hidden: hidden states of a pass, (sequences, T, D).
+            choices: for each row (sequence, index in it, tokens to choose from or () for any, the one of them that
+                says that a frame has no box).
+
+        Returns:
+            For each row what was chosen at each choice.
         """
-        flat = [question for row in questions for question in row]
+        flat = [choice for row in choices for choice in row]
         if not flat:
-            return [[] for _ in questions]
+            return [[] for _ in choices]
         sequences = torch.tensor([item[0] for item in flat], device=hidden.device)
-        places = torch.tensor([item[1] for item in flat], device=hidden.device)
-        logits = self.model.compute_logits(hidden[sequences, places]).float()
+        indices = torch.tensor([item[1] for item in flat], device=hidden.device)
+        logits = self.model.compute_logits(hidden[sequences, indices]).float()
         logits[:, self._suppressed] = -torch.inf
         best, token = logits.max(dim=-1)
         bound = [number for number, item in enumerate(flat) if item[2]]
         if bound:
-            choices = [flat[number][2] for number in bound]
-            widest = max(map(len, choices))
-            padded = [(*tokens, *([tokens[0]] * (widest - len(tokens)))) for tokens in choices]
-            allowed, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
-            value, choice = logits[which].gather(1, allowed).max(dim=-1)
-            token[which], best[which] = allowed.gather(1, choice[:, None])[:, 0], value
-        logprobs = (best - logits.logsumexp(dim=-1)).tolist()
-        pairs = iter(zip(token.tolist(), logprobs, strict=True))
-        return [[next(pairs) for _ in row] for row in questions]
+            allowed = [flat[number][2] for number in bound]
+            widest = max(map(len, allowed))
+            padded = [(*tokens, *([tokens[0]] * (widest - len(tokens)))) for tokens in allowed]
+            allowed_ids, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
+            value, choice = logits[which].gather(1, allowed_ids).max(dim=-1)
+            token[which], best[which] = allowed_ids.gather(1, choice[:, None])[:, 0], value
+        total = logits.logsumexp(dim=-1)
+        absences: list[float | None] = [None] * len(flat)
+        asked = {number: item[3] for number, item in enumerate(flat) if item[3] is not None}
+        if asked:
+            logprobs = (logits[list(asked), list(asked.values())] - total[list(asked)]).tolist()
+            for number, logprob in zip(asked, logprobs, strict=True):
+                absences[number] = logprob
+        chosen = iter(zip(token.tolist(), (best - total).tolist(), absences, strict=True))
+        return [[next(chosen) for _ in row] for row in choices]
 
-    def _positions(self, rows: list[AnswerRow]) -> list[list[int]]:
-        """Position ids of the prompts."""
+    def _prompt_positions(self, rows: list[AnswerRow]) -> list[list[int]]:
+        """Return the position ids of the prompts."""
         longest, device = max(len(row.prompt) for row in rows), self.model.device
         ids = torch.tensor([row.prompt + [0] * (longest - len(row.prompt)) for row in rows], device=device)
         lengths = torch.tensor([len(row.prompt) for row in rows], device=device)
@@ -326,7 +370,7 @@ class DraftedAnswerer(ClipAnswerer):
 
     @property
     def _dtype(self) -> torch.dtype:
-        """What the language model computes in; its weights may be stored in fewer bits."""
+        """The type that the language model computes in; its weights may be stored in fewer bits."""
         return self.model.get_input_embeddings().weight.dtype
 
     def _finished(self, row: AnswerRow) -> ClipAnswer:
@@ -335,14 +379,16 @@ class DraftedAnswerer(ClipAnswerer):
         return self._finish(row)
 
     def _finish(self, row: AnswerRow) -> ClipAnswer:
-        return finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
+        answer = finish_answer(row.ids, row.logprobs, self.stops, row.limit, self.processor.tokenizer)
+        answer.absent_logprobs = dict(row.absent_logprobs)
+        return answer
 
     def _cells(self, box: Sequence[float]) -> list[int]:
-        """A box in [0, 1] as the numbers that the processor writes."""
+        """Return a box in [0, 1] as the numbers that the processor writes."""
         return numbers_in(self.processor.format_box(box))
 
     def _fits_window(self, requests: Sequence[ClipRequest], texts: list[str]) -> bool:
-        """Whether drafts can be checked: layers that look back a limited way count places in the cache."""
+        """Whether drafts can be checked: layers with a sliding window count positions in the cache."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if not self.drafts or not window:
             return self.drafts
@@ -358,11 +404,11 @@ def _clip(row: AnswerRow) -> tuple[int, ...]:
 
 
 def _hindrance(model: Any, constrained: bool) -> str | None:
-    """Why this model's answers cannot be drafted, with what to do about it; None if they can."""
+    """Return why this model's answers cannot be drafted, with what to do about it; None if they can."""
     text = model.config.get_text_config()
     attention = getattr(text, "_attn_implementation", None)
     if attention not in (None, "sdpa", "eager"):
-        return f"attn_implementation={attention!r} takes no free masks; load the model with 'sdpa' for drafts"
+        return f"attn_implementation={attention!r} takes no arbitrary masks; load the model with 'sdpa' for drafts"
     kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         return f"layers of type {', '.join(sorted(kinds))} cannot take tokens back; pass decoding='plain'"

@@ -2,9 +2,9 @@
 
 Rows of a batch accept different numbers of drafted tokens. A cache of one common length would have to leave holes
 where a row rejected tokens, or to move memory to close them; the library's own also copies itself to grow by a token.
-Here every row writes behind its own end into a buffer that is there already, and what it rejects is written over by
-the next pass: nothing is moved, nothing is masked for good, and a row can leave or join while others go on. The price
-is a mask of shape (B, 1, T, length), which `sdpa` and `eager` attention take.
+Here every row writes after its own last token into a buffer that is there already, and the next pass overwrites what
+it rejects: nothing is moved, nothing stays masked, and a row can leave or join while others go on. The price is a
+mask of shape (B, 1, T, length), which `sdpa` and `eager` attention take. A slot is the buffer of one row.
 """
 
 from __future__ import annotations
@@ -24,30 +24,35 @@ class RowCache(Cache):
         num_layers: layers of the language model.
 
     Attributes:
-        lengths: tokens that each row in use holds.
+        lengths: tokens in each slot in use; slots in use are the first ones.
+        num_slots: slots that there are.
+        capacity: positions of a slot.
+        slots: (B, 1) slots that the pass under way writes to.
+        positions: (B, T) positions that it writes to.
+        moves: times that the buffers were made anew, elsewhere in memory.
     """
 
     def __init__(self, num_layers: int) -> None:
         super().__init__(layers=[_RowLayer(self) for _ in range(num_layers)])
-        self.slots = self.capacity = 0
+        self.num_slots = self.capacity = 0
         self.lengths: list[int] = []
-        self.rows: torch.Tensor | None = None  # (B, 1) and (B, T) of the pass under way: where it writes
-        self.columns: torch.Tensor | None = None
+        self.slots: torch.Tensor | None = None
+        self.positions: torch.Tensor | None = None
         self.count = 0  # B
         self.width = 0  # positions that the pass under way may look at
-        self.moves = 0  # times that the buffers were made anew, elsewhere
+        self.moves = 0
 
-    def reserve(self, slots: int, capacity: int) -> None:
-        """Make room for `slots` rows of `capacity` positions; what is there stays."""
-        if slots > self.slots or capacity > self.capacity:
-            self.slots = max(slots, self.slots)
+    def reserve(self, num_slots: int, capacity: int) -> None:
+        """Make room for so many slots of `capacity` positions; what is there stays."""
+        if num_slots > self.num_slots or capacity > self.capacity:
+            self.num_slots = max(num_slots, self.num_slots)
             self.capacity = max(-(-capacity // _STEP) * _STEP, self.capacity)
             self.moves += 1
             for layer in self.layers:
                 layer.grow()
 
     def add(self, source: Cache, source_row: int, positions: torch.Tensor) -> int:
-        """Take a row over from a cache of the library.
+        """Copy a row from a cache of the library.
 
         Args:
             source: its layers hold keys and values (B, heads, T, width).
@@ -73,28 +78,28 @@ class RowCache(Cache):
         self.lengths.pop()
 
     def begin(
-        self, num_tokens: int, device: torch.device, dtype: torch.dtype, rows: int | None = None
+        self, num_tokens: int, device: torch.device, dtype: torch.dtype, num_rows: int | None = None
     ) -> torch.Tensor:
-        """Prepare a pass that writes `num_tokens` behind every row.
+        """Prepare a pass that appends `num_tokens` to every row.
 
         Args:
             num_tokens: T.
             device: of the pass.
             dtype: of the mask.
-            rows: B, for a pass whose shape must not depend on what the cache holds: B rows at least as many as are in
-                use, of which the spare ones are free slots, and all positions there are. None: the rows in use and
-                the positions up to the longest.
+            num_rows: B, for a pass whose shape must not depend on what the cache holds: at least the slots in use, the
+                spare rows being free slots, with all positions there are. None: the slots in use and the positions up
+                to the longest.
 
         Returns:
             Additive mask (B, 1, T, length): each token sees its row up to itself.
         """
-        starts = self.lengths + [0] * ((rows or 0) - len(self.lengths))
-        self.reserve(max(self.slots, len(starts)), max(self.lengths) + num_tokens)
-        self.rows = torch.arange(len(starts), device=device)[:, None]
-        self.columns = torch.tensor(starts, device=device)[:, None] + torch.arange(num_tokens, device=device)
+        starts = self.lengths + [0] * ((num_rows or 0) - len(self.lengths))
+        self.reserve(max(self.num_slots, len(starts)), max(self.lengths) + num_tokens)
+        self.slots = torch.arange(len(starts), device=device)[:, None]
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(num_tokens, device=device)
         self.count = len(starts)
-        self.width = self.capacity if rows else max(self.lengths) + num_tokens
-        hidden = torch.arange(self.width, device=device) > self.columns[:, None, :, None]
+        self.width = self.capacity if num_rows else max(self.lengths) + num_tokens
+        hidden = torch.arange(self.width, device=device) > self.positions[:, None, :, None]
         return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
@@ -111,7 +116,7 @@ class _RowLayer(CacheLayerMixin):
         """Make buffers for states (..., heads, T, width); zeros, because a masked NaN would still be a NaN."""
         for name, states in (("keys", key_states), ("values", value_states)):
             heads, width = states.shape[-3], states.shape[-1]
-            setattr(self, name, states.new_zeros(self._cache.slots, heads, self._cache.capacity, width))
+            setattr(self, name, states.new_zeros(self._cache.num_slots, heads, self._cache.capacity, width))
         self.is_initialized = True
 
     def grow(self) -> None:
@@ -138,21 +143,21 @@ class _RowLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write states (B, heads, T, width) behind each row; return all that the pass may look at."""
+        """Write states (B, heads, T, width) after each row; return all that the pass may look at."""
         cache = self._cache
-        rows, columns = cache.rows.to(key_states.device), cache.columns.to(key_states.device)
-        self.keys[rows, :, columns] = key_states.transpose(1, 2)
-        self.values[rows, :, columns] = value_states.transpose(1, 2)
+        slots, positions = cache.slots.to(key_states.device), cache.positions.to(key_states.device)
+        self.keys[slots, :, positions] = key_states.transpose(1, 2)
+        self.values[slots, :, positions] = value_states.transpose(1, 2)
         return self.keys[: cache.count, :, : cache.width], self.values[: cache.count, :, : cache.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of what `update` returns."""
+        """Return length and offset of what `update` returns."""
         return self._cache.width, 0
 
     def get_seq_length(self) -> int:
-        """Tokens of the longest row."""
+        """Return the tokens of the longest row."""
         return max(self._cache.lengths, default=0)
 
     def get_max_length(self) -> int:
-        """Without bound."""
+        """Return -1: there is no bound."""
         return -1

@@ -24,12 +24,12 @@ class Compiled:
         self._compiled: Any = torch.compile(module, dynamic=True)
 
     def __call__(self, **inputs: Any) -> Any:
-        """What the module returns."""
+        """Return what the module returns."""
         if self._compiled is not None:
             try:
                 return self._compiled(**inputs)
             except torch._dynamo.exc.TorchDynamoException as error:
-                # A pass writes to fixed places of the cache, so doing it again is harmless.
+                # A pass writes to the same positions of the cache again, so doing it again is harmless.
                 self._compiled = None
                 reason = str(error).strip().splitlines()[0]
                 warnings.warn(

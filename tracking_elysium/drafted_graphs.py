@@ -1,8 +1,8 @@
 """Passes of drafted decoding recorded as CUDA graphs and played back.
 
 A pass over a few tokens is hundreds of small kernels, and on a GPU starting them takes longer than running them. A
-recording starts all of them at once, but for one shape and fixed places in memory. So passes are padded to few shapes,
-the cache's buffers stay where they are, and what a pass gets is copied to where the recording reads it.
+recording starts all of them at once, but for one shape and fixed addresses in memory. So passes are padded to few
+shapes, the cache's buffers are not moved, and the input of a pass is copied to where the recording reads it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class RecordedPasses:
 
     @staticmethod
     def shape(rows: int, width: int) -> tuple[int, int]:
-        """Rows and tokens of the recording that serves so many."""
+        """Return the rows and tokens of the smallest recording that holds so many."""
         last = _WIDTHS[-1]
         wide = next((size for size in _WIDTHS if size >= width), -(-width // last) * last)
         return 1 << (rows - 1).bit_length(), wide
 
     def __call__(self, version: int, **inputs: torch.Tensor) -> torch.Tensor:
-        """What `run` returns; it holds until the next call.
+        """Return what `run` returns; it is valid until the next call.
 
         Args:
             version: of the other memory that `run` reads and writes; recordings end with it.

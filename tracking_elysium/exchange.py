@@ -1,4 +1,4 @@
-"""What tracking and its answerers hand each other: frames, questions about clips, answers.
+"""What tracking and its answerers exchange: frames, questions about clips, answers.
 
 `answering.ClipAnswerer` and `drafted_answering.DraftedAnswerer` take `ClipRequest`s and give `ClipAnswer`s.
 """
@@ -66,8 +66,11 @@ class ClipRequest:
         frames: the F frames, in the order of the image parts; requests about one clip share the objects.
         expects_boxes: the answer is a box per frame, which bounds its length.
         max_new_tokens: length bound; None plans it from the number of frames.
-        known_boxes: (row, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest first; row 0
-            is the first frame, earlier ones are negative. Hints for drafts: answers do not depend on them.
+        known_boxes: (frame_in_clip, box (4,) in [0, 1]) of the object in frames of the clip or before it, oldest
+            first; 0 is the clip's first frame, earlier ones are negative. Hints for drafts: answers do not depend on
+            them.
+        expected_boxes: (frame_in_clip, box (4,) in [0, 1]) of frames of the clip for which another tracker, or an
+            earlier pass, has a guess. Hints for drafts, too.
     """
 
     messages: list[dict[str, Any]]
@@ -75,6 +78,7 @@ class ClipRequest:
     expects_boxes: bool = True
     max_new_tokens: int | None = None
     known_boxes: tuple[tuple[int, Any], ...] = ()
+    expected_boxes: tuple[tuple[int, Any], ...] = ()
 
 
 @dataclass
@@ -85,14 +89,27 @@ class ClipAnswer:
         text: the answer without special tokens.
         logprobs: natural log-probability of each generated token.
         token_of_digit: index of the token that wrote the n-th digit character of `text`.
+        absent_logprobs: frame_in_clip -> natural log-probability of `[]`, for the frames in which the model had the
+            choice between a box and none (`processor.absent_boxes`, constrained answers).
+
+    Raises:
+        ValueError: a log-probability is NaN: the model computes no numbers, and its words mean nothing.
     """
 
     text: str
     logprobs: list[float] = field(default_factory=list)
     token_of_digit: list[int] = field(default_factory=list)
+    absent_logprobs: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(map(math.isnan, self.logprobs)):
+            raise ValueError(
+                "the model gives NaN instead of probabilities: its weights are damaged (load the checkpoint anew), or "
+                "its numbers grow beyond float16 (load it with dtype bfloat16 or float32)."
+            )
 
     def score(self, start: int, stop: int) -> float:
-        """Geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
+        """Return the geometric mean of the probabilities of the tokens that wrote the digits of text[start:stop].
 
         Returns:
             A number in [0, 1]; 1 where the span has digits but no probabilities are known, 0 where it has none.
@@ -106,7 +123,12 @@ class ClipAnswer:
             return 1.0
         return min(math.exp(sum(self.logprobs[token] for token in tokens) / len(tokens)), 1.0)
 
+    def presence(self, frame_in_clip: int) -> float | None:
+        """Return the probability in [0, 1] that a frame has a box; None where the model had no choice."""
+        logprob = self.absent_logprobs.get(frame_in_clip)
+        return None if logprob is None else 1.0 - min(math.exp(logprob), 1.0)
+
 
 def count_digits(text: str) -> int:
-    """Decimal digits in a text."""
+    """Count the decimal digits in a text."""
     return sum(char.isdecimal() for char in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,11 @@ import numpy as np
 from .clips import ReadClip, read_clips, stream_frames
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
 from .options import TrackingOptions
+from .protocols import ParsedBoxes, Prepare, Processor, VideoSource
 from .queries import ObjectQuery
 from .read_ahead import NOT_YET, ReadAhead
 from .trajectory import Track
 from .zoom import Window, ZoomState
-
-Prepare = Callable[[list[VideoFrame]], None]
 
 
 @dataclass
@@ -36,7 +35,12 @@ class Lane:
     """Objects of one session with the same start frame and direction: they see the same clips."""
 
     def __init__(
-        self, source: Any, queries: list[ObjectQuery], backward: bool, skip_start: bool, options: TrackingOptions
+        self,
+        source: VideoSource,
+        queries: list[ObjectQuery],
+        backward: bool,
+        skip_start: bool,
+        options: TrackingOptions,
     ):
         self.start, self.backward, self.skip_start = queries[0].start_frame, backward, skip_start
         self.tracks = [Track(query) for query in queries]
@@ -52,7 +56,7 @@ class Lane:
         self._reader: ReadAhead | None = None
         self._is_stream = source.num_frames is None
 
-    def read_ahead(self, source: Any, prepare: Prepare) -> None:
+    def read_ahead(self, source: VideoSource, prepare: Prepare) -> None:
         """Let a thread read and prepare one clip ahead; a stream frame by frame, so that clips are there in time."""
         if not self._is_stream:
             self._reader = self._clips = ReadAhead(_prepared(self._clips, prepare))
@@ -72,10 +76,10 @@ class Lane:
         return step >= (1 if self.skip_start else 0)
 
     def step_of(self, frame: int) -> int:
-        """Steps from the start frame to `frame` in the direction of tracking."""
+        """Return the steps from the start frame to `frame` in the direction of tracking."""
         return self.start - frame if self.backward else frame - self.start
 
-    def requests(self, processor: Any, wait: bool = True) -> list[ClipRequest] | None:
+    def requests(self, processor: Processor, wait: bool = True) -> list[ClipRequest] | None:
         """Read the next clip and ask for every object in it; empty when the video is at its end.
 
         Unless `wait`, None where frames of a stream are still to come.
@@ -98,8 +102,8 @@ class Lane:
                 requests.append(request)
         return requests
 
-    def _ask(self, track: Track, processor: Any) -> tuple[list[Window | None], ClipRequest]:
-        """The question about one object, on the whole frames of the clip or on a search window of its new frame."""
+    def _ask(self, track: Track, processor: Processor) -> tuple[list[Window | None], ClipRequest]:
+        """Ask about one object, on the whole frames of the clip or on a search window of its new frame."""
         first, frames = self._clip.first_step, self._clip.frames
         box = track.start_box(first)
         grounds = track.query.expression is not None and self.options.rsot_continuation == "expression"
@@ -118,7 +122,7 @@ class Lane:
         return windows, replace(request, known_boxes=((0, template.reference_box),))
 
     def accept(
-        self, answers: list[ClipAnswer], processor: Any, partial: bool = False
+        self, answers: list[ClipAnswer], processor: Processor, partial: bool = False
     ) -> Iterator[tuple[VideoFrame, Track, float, Any]]:
         """Decide what is left of the clip from one answer per question: (frame, track, score, box or None).
 
@@ -133,29 +137,33 @@ class Lane:
         while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, told)):
             stop += 1
         for track in self.tracks:
-            for row in range(first, stop):
-                box, score = self._said(track, row, *told.get(id(track), (None, None)))
-                window = windows[id(track)][row] if id(track) in windows else None
-                decided = self._decide(track, row, box, window)
-                yield clip.frames[row], track, score, decided
+            for frame_in_clip in range(first, stop):
+                box, score = self._said(track, frame_in_clip, *told.get(id(track), (None, None)))
+                window = windows[id(track)][frame_in_clip] if id(track) in windows else None
+                decided = self._decide(track, frame_in_clip, box, window)
+                yield clip.frames[frame_in_clip], track, score, decided
             first_shared = self.clip_end - max(self.options.cut[1], 1)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + stop
 
-    def _said(self, track: Track, row: int, said: Any, answer: ClipAnswer | None) -> tuple[np.ndarray | None, float]:
-        """Box and score of a frame of the clip, as given or as answered."""
-        if track.is_given(self._clip.first_step + row):
+    def _said(
+        self, track: Track, frame_in_clip: int, said: ParsedBoxes | None, answer: ClipAnswer | None
+    ) -> tuple[np.ndarray | None, float]:
+        """Return box and score of a frame of the clip, as given or as answered."""
+        if track.is_given(self._clip.first_step + frame_in_clip):
             return np.asarray(track.query.box, dtype=np.float64), 1.0
-        if said is None or not said.valid[row]:
+        if said is None or not said.valid[frame_in_clip]:
             return None, 0.0
-        return said.boxes[row], answer.score(*said.spans[row])
+        return said.boxes[frame_in_clip], answer.score(*said.spans[frame_in_clip])
 
-    def _decide(self, track: Track, row: int, box: np.ndarray | None, window: Window | None) -> np.ndarray | None:
+    def _decide(
+        self, track: Track, frame_in_clip: int, box: np.ndarray | None, window: Window | None
+    ) -> np.ndarray | None:
         """Note a frame's box, seen in a window or in the whole frame, and return the box to report."""
-        step = self._clip.first_step + row
+        step = self._clip.first_step + frame_in_clip
         if window is None:
             return track.decide(step, box, self.options.gap_policy)
-        height, width = self._clip.frames[row].image.shape[:2]
+        height, width = self._clip.frames[frame_in_clip].image.shape[:2]
         last = track.start_box(self._clip.first_step)
         if box is not None:
             box = np.clip(window.to_frame(box, width, height), 0.0, 1.0)
@@ -166,23 +174,23 @@ class Lane:
 
     @property
     def clip_end(self) -> int:
-        """The step behind the clip that was read last."""
+        """The step after the clip that was read last."""
         return self._clip.first_step + len(self._clip.frames)
 
-    def _all_tell(self, step: int, row: int, told: dict[int, list[Any]]) -> bool:
+    def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, list[Any]]) -> bool:
         """Whether every object has a box in a frame of the clip."""
-        return all(track.is_given(step) or told[id(track)][0].valid[row] for track in self.tracks)
+        return all(track.is_given(step) or told[id(track)][0].valid[frame_in_clip] for track in self.tracks)
 
 
 def _prepared(clips: Iterator[ReadClip], prepare: Prepare) -> Iterator[ReadClip]:
-    """Clips whose new frames are prepared."""
+    """Prepare the new frames of clips."""
     for clip in clips:
         prepare(clip.frames[clip.report_from :])
         yield clip
 
 
 def _prepared_frames(frames: Iterator[VideoFrame | None], prepare: Prepare) -> Iterator[VideoFrame | None]:
-    """The same for the frames of a stream, one by one."""
+    """Prepare the frames of a stream, one by one."""
     for frame in frames:
         if frame is not None:
             prepare([frame])
@@ -190,7 +198,7 @@ def _prepared_frames(frames: Iterator[VideoFrame | None], prepare: Prepare) -> I
 
 
 def build_request(
-    processor: Any,
+    processor: Processor,
     query: ObjectQuery,
     box: np.ndarray | None,
     frames: list[VideoFrame],

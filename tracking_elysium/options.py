@@ -1,19 +1,29 @@
 """How a session cuts a video and decodes answers, and the checks of option values.
 
-The error of a check names the option, what was given and what is allowed.
+`TrackingOptions` is the only list of the options: the pipeline takes its fields as keywords, the command line makes a
+flag of each. The error of a check names the option, what was given and what is allowed.
 """
 
 from __future__ import annotations
 
-import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from .gap_policy import GAP_POLICIES
 
 RSOT_CONTINUATIONS = ("box", "expression")
 DECODINGS = ("drafted", "plain")
+LARGEST = 1_000_000  # of any count: beyond it is a slip of the keyboard
+
+
+class UnknownOptionError(ValueError, TypeError):
+    """A keyword that no option has: a TypeError as in any call, and a ValueError as for any input of no use."""
+
+
+def _option(default: Any, about: str, metavar: str | None = None) -> Any:
+    """A field of `TrackingOptions`; `about` is what the command line says of it."""
+    return field(default=default, metadata={"about": about, "metavar": metavar})
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,12 @@ class TrackingOptions:
 
     Attributes:
         clip_len: frames per clip of a long video.
-        overlap: frames shared by neighbouring clips.
+        overlap: frames shared by neighboring clips.
         single_pass_up_to: videos of at most this many frames go in one piece. A source of unknown length (a camera)
             is read this far ahead to find out; 0 starts with the first clip.
         gap_policy: what is reported for a frame without a box: one of `GAP_POLICIES` in `gap_policy.py`.
         rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
-            `"expression"`: it is grounded anew in every clip (the authors' released behaviour).
+            `"expression"`: it is grounded anew in every clip (the authors' released behavior).
         prompt: a template with `{box}` or `{expression}` instead of the built-in wording.
         decoding: `"drafted"`: several tokens per pass of the model; `"plain"`: one, by the library's `generate`. Both
             give the same answers.
@@ -49,19 +59,19 @@ class TrackingOptions:
         ValueError: a value that is not allowed.
     """
 
-    clip_len: int = 8
-    overlap: int = 1
-    single_pass_up_to: int = 32
-    gap_policy: str = "hold"
-    rsot_continuation: str = "box"
-    prompt: str | None = None
-    decoding: str = "drafted"
-    constrained: bool = True
-    compile: bool = False
-    vision_memory_mb: int | None = None
-    zoom: bool = False
-    zoom_factor: float = 4.0
-    stall_timeout: float | None = 60.0
+    clip_len: int = _option(8, "frames per clip of a long video", "N")
+    overlap: int = _option(1, "frames shared by neighbouring clips", "N")
+    single_pass_up_to: int = _option(32, "videos of up to N frames go in one piece; 0 always cuts", "N")
+    gap_policy: str = _option("hold", "frames without a box: " + ", ".join(GAP_POLICIES), "NAME")
+    rsot_continuation: str = _option("box", "later clips go on from: " + ", ".join(RSOT_CONTINUATIONS), "NAME")
+    prompt: str | None = _option(None, "own question with {box} or {expression} in it", "TEXT")
+    decoding: str = _option("drafted", "drafted: several tokens per pass; plain: one; same answers", "NAME")
+    constrained: bool = _option(True, "hold answers to the box format: every frame gets a box")
+    compile: bool = _option(False, "compile the language model: for long videos (drafted only)")
+    vision_memory_mb: int | None = _option(None, "memory of the vision tower's passes, by default the device's", "MB")
+    zoom: bool = _option(False, "follow each object in a search window around it, a crop, one new frame at a time")
+    zoom_factor: float = _option(4.0, "side of the search window over that of the object", "F")
+    stall_timeout: float | None = _option(60.0, "a stream that gives no frame for so long has ended; none waits", "S")
 
     def __post_init__(self) -> None:
         check_clip_options(self.clip_len, self.overlap, self.single_pass_up_to)
@@ -73,7 +83,9 @@ class TrackingOptions:
         check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
         check_switch("zoom", self.zoom)
         _check_zoom_factor(self.zoom_factor)
-        _check_stall_timeout(self.stall_timeout)
+        check_number("stall_timeout", self.stall_timeout, above=0, optional="to wait for ever")
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise ValueError(f"`prompt`={self.prompt!r} must be a text with a slot such as {{box}}, or None.")
 
     @property
     def cut(self) -> tuple[int, int, int]:
@@ -83,9 +95,35 @@ class TrackingOptions:
         return self.clip_len, self.overlap, self.single_pass_up_to
 
 
+def options_given(given: dict[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keywords that say something: None keeps the default, unless it has a meaning of its own for the option.
+
+    Args:
+        given: name -> value.
+        others: names that the caller takes besides, listed where a name is unknown.
+
+    Raises:
+        UnknownOptionError: a name that no option has; the error lists those there are.
+    """
+    known = {one.name: one for one in fields(TrackingOptions)}
+    for name in given:
+        if name not in known:
+            listed = ", ".join([*known, *others])
+            raise UnknownOptionError(f"`{name}` is no option of tracking; the options are {listed}.")
+    return {name: value for name, value in given.items() if value is not None or takes_none(known[name])}
+
+
+def takes_none(option: Field[Any]) -> bool:
+    """Whether None is a value of an option that differs from its default."""
+    return option.default is not None and "None" in str(option.type)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# checks of single values
+# --------------------------------------------------------------------------------------------------------------
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of the allowed ones."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"`{name}`={value!r} is unknown; use one of {', '.join(map(repr, allowed))}.")
 
 
@@ -95,34 +133,50 @@ def check_switch(name: str, value: Any) -> None:
         raise ValueError(f"`{name}`={value!r} is unknown; use True or False.")
 
 
-def check_count(name: str, value: Any, optional: bool = False) -> None:
-    """Raise ValueError unless `value` is a whole number from 1 on, or None where that is allowed."""
+def check_count(name: str, value: Any, least: int = 1, optional: bool = False, advice: str = "") -> None:
+    """Raise ValueError unless `value` is a whole number from `least` to `LARGEST`, or None where that is allowed."""
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}`={value!r} must be a whole number from 1 on.")
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not least <= value <= LARGEST:
+        end = f"; {advice}." if advice else "."
+        raise ValueError(f"`{name}`={_short(value)} must be a whole number from {least} to {LARGEST}{end}")
+
+
+def check_number(name: str, value: Any, above: float, optional: str = "") -> None:
+    """Raise ValueError unless `value` is a number above a bound and up to `LARGEST`, or None where that is allowed.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        above: the bound, not allowed itself.
+        optional: what None is for ("to wait for ever"); empty where it is not allowed.
+    """
+    if value is None and optional:
+        return
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not above < value <= LARGEST:
+        end = f"; pass None {optional}." if optional else "."
+        raise ValueError(f"`{name}`={_short(value)} must be a number above {above:g}, at most {LARGEST}{end}")
 
 
 def check_clip_options(clip_len: int, overlap: int, single_pass_up_to: int) -> None:
-    """Raise ValueError unless the three go together."""
-    if clip_len < 1:
-        raise ValueError(f"`clip_len`={clip_len} must be at least 1 frame; the paper uses 8.")
-    if not 0 <= overlap < clip_len:
+    """Raise ValueError unless the three are whole numbers that go together."""
+    check_count("clip_len", clip_len, advice="the paper uses 8 frames")
+    check_count("overlap", overlap, least=0, advice="the paper uses 1")
+    if overlap >= clip_len:
         raise ValueError(f"`overlap`={overlap} must be at least 0 and below `clip_len`={clip_len}; the paper uses 1.")
-    if single_pass_up_to < 0:
-        raise ValueError(f"`single_pass_up_to`={single_pass_up_to} is negative; pass 0 to always cut into clips.")
-
-
-def _check_stall_timeout(seconds: Any) -> None:
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not seconds > 0 or math.isinf(seconds):
-        raise ValueError(
-            f"`stall_timeout`={seconds!r} must be a number of seconds above 0, for example 60; pass None to wait for "
-            "ever."
-        )
+    check_count("single_pass_up_to", single_pass_up_to, least=0, advice="0 always cuts into clips")
 
 
 def _check_zoom_factor(factor: Any) -> None:
     if isinstance(factor, bool) or not isinstance(factor, numbers.Real) or not 1.2 <= factor <= 20:
-        raise ValueError(f"`zoom_factor`={factor!r} must be a number from 1.2 to 20; the default is 4.")
+        raise ValueError(f"`zoom_factor`={_short(factor)} must be a number from 1.2 to 20; the default is 4.")
+
+
+def _short(value: Any) -> str:
+    """A value as it is shown in an error; a number of a thousand digits is not read by anybody."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
+        return f"{'-' if value < 0 else ''}(an integer of {value.bit_length()} bits)"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -12,7 +12,9 @@ pipe.ask("swans.mp4", "What is on the lake?")
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ from .answering import ClipAnswerer
 from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
 from .lanes import build_request
-from .options import TrackingOptions
+from .options import TrackingOptions, check_choice, check_count, options_given
+from .protocols import Answerer
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
 from .session import TrackingSession
 from .stats import Stats
+from .threads import threads_for, with_threads
 
 TASKS = ("track", "describe")
 # What a saved configuration says of the pipeline, for `trust_remote_code`.
@@ -46,6 +50,10 @@ class VideoTrackingPipeline(Pipeline):
 
     Args (of `pipeline("video-tracking", ...)`, besides the library's own): every option of `TrackingOptions` and
     `batch_size`, as defaults for the calls.
+
+    Attributes:
+        answerer: who answers the questions about clips, an `Answerer` or what builds one: it is called with model,
+            processor and the keywords of `ClipAnswerer`. None: the decoder that the option `decoding` names.
     """
 
     _load_processor = True
@@ -54,6 +62,11 @@ class VideoTrackingPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
     _stats: Stats | None = None
+    _warned: frozenset[str] = frozenset()  # what was said once
+
+    def __init__(self, *args: Any, answerer: Answerer | Callable[..., Answerer] | None = None, **kwargs: Any) -> None:
+        self.answerer = answerer
+        super().__init__(*args, **kwargs)
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -62,9 +75,18 @@ class VideoTrackingPipeline(Pipeline):
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Options of a session, given at construction or per call; None keeps the default where it is no value."""
-        given = {name: value for name, value in options.items() if value is not None or name == "stall_timeout"}
-        TrackingOptions(**given)  # a wrong name or value is an error here, not at the first clip
+        given = options_given(options, ("batch_size",))
+        self._settings(given)  # a wrong value is an error here, not at the first clip
         return given, {}, {}
+
+    def _settings(self, given: dict[str, Any]) -> TrackingOptions:
+        """Options of a session: what the caller gave, else what the checkpoint asks for, else the defaults."""
+        try:
+            defaults = options_given(self.processor.tracking_defaults)
+            TrackingOptions(**defaults)
+        except ValueError as error:
+            raise ValueError(f"`tracking_defaults` of the checkpoint's processor_config.json: {error}") from None
+        return TrackingOptions(**{**defaults, **given})
 
     def __call__(
         self,
@@ -101,9 +123,7 @@ class VideoTrackingPipeline(Pipeline):
             num_frames: frames shown for `task="describe"`, from the start frame on.
             frame_interval: distance between them.
             max_new_tokens: length of a description.
-            **options: the fields of `TrackingOptions`: `clip_len`, `overlap`, `single_pass_up_to`, `gap_policy`,
-                `rsot_continuation`, `prompt`, `decoding`, `constrained`, `compile`, `vision_memory_mb`,
-                `stall_timeout`. Anything else is a TypeError.
+            **options: the fields of `TrackingOptions`, which says what they are and do.
 
         Returns:
             Per video the list of tracked frames `{"frame", "timestamp", "objects": [{"id", "label", "score", "box":
@@ -115,10 +135,13 @@ class VideoTrackingPipeline(Pipeline):
         Raises:
             ValueError: anything that cannot be tracked, before any model runs.
         """
-        if task not in TASKS:
-            raise ValueError(f"`task`={task!r} is unknown; use one of {', '.join(map(repr, TASKS))}.")
+        check_choice("task", task, TASKS)
+        check_count("num_frames", num_frames)
+        check_count("frame_interval", frame_interval)
+        check_count("max_new_tokens", max_new_tokens)
         if task == "describe" and expression is not None:
             raise ValueError("`task`='describe' is asked with `box`, not with `expression`; pass the object's box.")
+        check_count("batch_size", batch_size, optional=True)
         preprocess_params = {**self._preprocess_params, **self._sanitize_parameters(**options)[0]}
         subjects = Subjects(box, expression, start_frame, labels)
         inputs = {"videos": videos, "subjects": subjects, "direction": direction}
@@ -140,11 +163,6 @@ class VideoTrackingPipeline(Pipeline):
             **kwargs: passed on to the model's `save_pretrained`.
         """
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.py"):
-            if path.is_symlink():  # writing through it would change the source
-                path.unlink()
-        carry_pipeline(folder)
         config = self.model.config
         before = getattr(config, "custom_pipelines", None)
         config.custom_pipelines = CUSTOM_PIPELINES
@@ -155,15 +173,17 @@ class VideoTrackingPipeline(Pipeline):
             if before is not None:
                 config.custom_pipelines = before
         self.processor.save_pretrained(folder)
+        carry_pipeline(folder)
 
     # ----------------------------------------------------------------------------------------------------------
     # tracking, in the three steps of the library's pipelines
     # ----------------------------------------------------------------------------------------------------------
     def preprocess(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Open the videos, check everything and plan one session per video; no model runs."""
-        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
+        settings = self._settings(options)
         answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
         for video, source, queries in self._open(inputs):
+            self._warn_of_untaught("rsot" if queries[0].box is None else "sot", source, stacklevel=4)
             session = TrackingSession(source, self.processor, queries, settings, True, answerer.prepare)
             longest = [None] * session.longest_clip
             answerer.check_fits(
@@ -195,9 +215,9 @@ class VideoTrackingPipeline(Pipeline):
         """(position of the video, frame) as the frames are decided; `partial`: before their clip is."""
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
-        # The device is set around the model only: between frames it is the consumer's.
-        size, placed = answerer.batch_size, self.device_placement
-        for position, result in track_videos(sessions, answerer, size, placed, partial):
+        # Device and threads are set around the model only: between frames they are the consumer's.
+        size, model_context = answerer.batch_size, self._model_context()
+        for position, result in track_videos(sessions, answerer, size, model_context, partial):
             yield position, result.to_dict(*plans[position].size)
 
     # ----------------------------------------------------------------------------------------------------------
@@ -231,16 +251,20 @@ class VideoTrackingPipeline(Pipeline):
         questions = [question] if isinstance(question, str) else list(question)
         if not questions:
             raise ValueError("`question` is an empty list; pass at least one question.")
+        check_count("num_frames", num_frames)
+        check_count("max_new_tokens", max_new_tokens)
         answerer = self._answerer(batch_size, self._preprocess_params)
         batch, requests = is_batch(videos), []
         for video in videos if batch else [videos]:
-            shown = self.processor.evenly_spaced_frames(self.processor.open_video(video), num_frames)
+            source = self.processor.open_video(video)
+            self._warn_of_untaught("vqa", source, stacklevel=3)
+            shown = self.processor.evenly_spaced_frames(source, num_frames)
             frames = [VideoFrame(*frame) for frame in shown]
             for text in questions:
                 messages = self.processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
         answerer.check_fits(requests)
-        with self.device_placement():
+        with self._model_context()():
             texts = [answer.text.strip() for answer in answerer(requests)]
         grouped = [texts[first : first + len(questions)] for first in range(0, len(texts), len(questions))]
         answers = [group[0] for group in grouped] if isinstance(question, str) else grouped
@@ -250,6 +274,7 @@ class VideoTrackingPipeline(Pipeline):
         num_frames, interval, max_new_tokens = inputs["shown"]
         answerer, requests, results = inputs["answerer"], [], []
         for _, source, queries in self._open(inputs):
+            self._warn_of_untaught("video_reg", source, stacklevel=4)
             shown: dict[int, list[VideoFrame]] = {}
             results.append([])
             for query in queries:
@@ -261,7 +286,7 @@ class VideoTrackingPipeline(Pipeline):
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
                 results[-1].append(_described(query, source))
         answerer.check_fits(requests)
-        with self.device_placement():
+        with self._model_context()():
             answers = iter(answerer(requests))
         for items in results:
             for item in items:
@@ -278,12 +303,29 @@ class VideoTrackingPipeline(Pipeline):
             source = self.processor.open_video(video)
             yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
 
-    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> ClipAnswerer:
-        settings = TrackingOptions(**{**self.processor.tracking_defaults, **options})
+    def _warn_of_untaught(self, task: str, source: Any, stacklevel: int) -> None:
+        """Warn of what this checkpoint was not trained for, once of each; the level is that of the user's line."""
+        sentence = self.processor.untaught(task, source.width, source.height)
+        if sentence is None:
+            return
+        kind = sentence.partition(",")[0]
+        if kind not in self._warned:
+            self._warned |= {kind}
+            warnings.warn(sentence, stacklevel=stacklevel)
+
+    def _model_context(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What makes the context in which the model runs: its device, and as many threads as suit its size."""
+        return with_threads(threads_for(self.model), self.device_placement)
+
+    def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> Answerer:
+        settings = self._settings(options)
         rows = batch_size if batch_size is not None else self._batch_size
         how = {} if rows is None else {"batch_size": rows}
         how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
-        if settings.decoding == "drafted":
+        if self.answerer is not None:
+            ready = isinstance(self.answerer, Answerer) and not isinstance(self.answerer, type)
+            answerer = self.answerer if ready else self.answerer(self.model, self.processor, **how)
+        elif settings.decoding == "drafted":
             answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
         else:
             answerer = ClipAnswerer(self.model, self.processor, **how)

@@ -9,17 +9,17 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-_PATIENCE_S = 0.1  # how long a thread with a full queue takes to see that nobody reads any more
+_CLOSE_POLL_S = 0.1  # how often a thread with a full queue looks whether its reader has gone
 NOT_YET: Any = object()  # in place of an item, see `ReadAhead.waits`
-_FAREWELL_S = 2.0  # how long a reader that leaves waits for a thread that waits for its source
+_JOIN_TIMEOUT_S = 2.0  # how long `close` waits for a thread that is waiting for its source
 
 
 class StallError(Exception):
-    """No item came for as long as the reader would wait."""
+    """No item came within the `stall_timeout`."""
 
 
 class ReadAhead(Iterator):
-    """An iterator whose items are made in a thread, a bounded number of them ahead.
+    """Iterator whose items are made in a thread, a bounded number of them ahead.
 
     The thread starts with the first item that is asked for. It ends with its items, with `close()`, or when this
     object is gone, at the latest when `items` gives its next one; it holds no reference to this object and does not
@@ -27,11 +27,11 @@ class ReadAhead(Iterator):
 
     Args:
         items: what to run; only the thread touches it from the first item on.
-        ahead: items that may wait; one more may be in the thread's hand.
-        stall_timeout: seconds that an item is waited for, then `StallError` ends this; None: for ever.
+        ahead: items that may wait in the queue; the thread may hold one more.
+        stall_timeout: seconds that an item is waited for, then `StallError` ends the iterator; None: for ever.
 
     Attributes:
-        waits: whether the next item is waited for. Switched off, `NOT_YET` comes in place of one that is not there.
+        waits: whether the next item is waited for. If not, `NOT_YET` comes in place of one that is not there.
     """
 
     def __init__(self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None) -> None:
@@ -42,11 +42,11 @@ class ReadAhead(Iterator):
         self._thread: threading.Thread | None = None
         self._over = False
         self.waits = True
-        self._missed_at: float | None = None  # since when there has been no item for who asked
+        self._missed_at: float | None = None  # when an item was asked for first that is not there yet
         weakref.finalize(self, self._stopped.set)
 
     def __next__(self) -> Any:
-        """The next item, or `NOT_YET`."""
+        """Return the next item, or `NOT_YET`."""
         if self._over or self._stopped.is_set():
             raise StopIteration
         if self._thread is None:
@@ -73,27 +73,28 @@ class ReadAhead(Iterator):
         raise StopIteration
 
     def close(self) -> None:
-        """End the thread; what waits is dropped. A thread that waits for its source is waited for a moment only."""
+        """End the thread and drop what is in the queue; joining a thread that waits for its source has a timeout."""
         self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():  # the collector runs anywhere
-            self._thread.join(_FAREWELL_S)
+            self._thread.join(_JOIN_TIMEOUT_S)
 
 
 def _run(items: Iterator[Any], waiting: queue.Queue, stopped: threading.Event) -> None:
-    """Fill the queue until the items end or nobody wants them."""
+    """Fill the queue until the items end or the reader closes it."""
     try:
         for item in items:
             if not _put(("item", item), waiting, stopped):
                 return
         _put(("end", None), waiting, stopped)
-    except BaseException as error:  # whatever it is, the reader is to see it
+    except BaseException as error:  # of any kind: it is raised where the item would have been
         _put(("error", error), waiting, stopped)
 
 
 def _put(entry: tuple[str, Any], waiting: queue.Queue, stopped: threading.Event) -> bool:
+    """Put an entry into the queue; return whether the reader is still there."""
     while not stopped.is_set():
         try:
-            waiting.put(entry, timeout=_PATIENCE_S)
+            waiting.put(entry, timeout=_CLOSE_POLL_S)
         except queue.Full:
             continue
         return True

@@ -9,71 +9,54 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .exchange import ClipAnswer, ClipRequest
+from .protocols import Answer, Counted, QueuedAnswerer
 from .session import TrackingSession
 from .stats import Stats
 from .trajectory import FrameResult
 
 _POLL_S = 0.005  # how often cameras are looked at when none of them has a clip
 
+Context = Callable[[], AbstractContextManager[Any]]
+
 
 def track_videos(
     sessions: Iterable[TrackingSession],
-    answer: Callable[[list[ClipRequest]], list[ClipAnswer]],
+    answer: Answer | QueuedAnswerer,
     batch_size: int = 16,
-    placed: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    model_context: Context = nullcontext,
     partial: bool = False,
 ) -> Iterator[tuple[int, FrameResult]]:
     """Run many sessions side by side, so that the model sees the clips of many videos and objects together.
 
-    An answerer with `submit` and `advance` (`DraftedAnswerer`) is asked as soon as a session can ask: a finished row
-    makes room for the next clip of any video. Any other callable is asked in rounds, one clip of every session each.
+    A `QueuedAnswerer` (`DraftedAnswerer`) is asked as soon as a session can ask: a finished row makes room for the
+    next clip of any video. Any other callable is asked in rounds, one clip of every session each.
 
     Args:
         sessions: taken lazily, a new one as soon as the rows of the running ones leave room.
         answer: turns clip requests into answers; its `stats`, if it has any, are kept.
         batch_size: objects in flight; a session with more objects than that runs alone.
-        placed: makes the context in which the model runs.
+        model_context: makes the context in which the model runs, a device for example.
         partial: frames are wanted before their clip is answered to the end, as soon as the boxes of all objects are
-            decided. Needs an answerer with `so_far`; others give whole clips. Worth its reading of unfinished answers
-            only where somebody takes the frames as they come.
+            decided. Needs a `QueuedAnswerer`; others give whole clips. Reading unfinished answers costs time, so it is
+            for callers that take the frames as they come.
 
     Yields:
         (position of the session, frame) as the frames are decided; per session the same frames in the same order.
     """
-    stats = getattr(answer, "stats", None) or Stats()
-    partial = partial and hasattr(answer, "so_far")
-    queue = enumerate(sessions)
-    running: dict[int, _Asked] = {}
-    upcoming = next(queue, None)
+    stats = answer.stats if isinstance(answer, Counted) else Stats()
+    kind = _Steps if isinstance(answer, QueuedAnswerer) else _Rounds
+    scheduler = _Scheduler(sessions, kind(answer, model_context), batch_size, stats)
     try:
-        while running or upcoming is not None:
-            rows = sum(len(item.session.objects) for item in running.values())
-            while upcoming is not None and (not running or rows + len(upcoming[1].objects) <= batch_size):
-                running[upcoming[0]] = _Asked(upcoming[1])
-                rows += len(upcoming[1].objects)
-                upcoming = next(queue, None)
-            for item in [item for item in running.values() if item.tickets is None]:
-                with stats.timed("decode"):  # a camera that is late holds up nobody else
-                    requests = item.session.pending(wait=len(running) == 1)
-                if requests is not None:
-                    item.ask(requests, answer, placed)
-            asked = [item for item in running.values() if item.tickets is not None]
-            if not asked:
+        while scheduler.start_sessions():
+            scheduler.ask_idle_sessions()
+            if not scheduler.asked:  # all wait for their cameras
                 with stats.timed("decode"):
                     time.sleep(_POLL_S)
                 continue
-            _collect(asked, answer, placed)
-            for position, item in list(running.items()):
-                if item.complete:
-                    results = item.accept(stats)
-                else:
-                    results = item.accept_partial(answer, stats) if partial and item.tickets is not None else []
-                if item.session.done:
-                    del running[position]
-                yield from ((position, result) for result in results)
-    finally:  # a reader that stops early, or an error: no thread goes on reading
-        for item in running.values():
-            item.session.close()
+            scheduler.collect_answers()
+            yield from scheduler.decided_frames(partial)
+    finally:  # a caller that stops early, or an error: no thread goes on reading
+        scheduler.close()
 
 
 @dataclass
@@ -81,58 +64,148 @@ class _Asked:
     """A session with what it has asked: nothing yet (or its camera is late) where `tickets` is None."""
 
     session: TrackingSession
-    tickets: list[Any] | None = None
+    tickets: list[int] | None = None
     requests: list[ClipRequest] = field(default_factory=list)
-    answers: dict[Any, ClipAnswer] = field(default_factory=dict)
-
-    def ask(self, requests: list[ClipRequest], answer: Any, placed: Callable) -> None:
-        """Pass the questions on, or keep them for the round."""
-        if hasattr(answer, "submit"):
-            with placed():
-                self.tickets = answer.submit(requests)
-        else:
-            self.tickets, self.requests = list(range(len(requests))), requests
+    answers: dict[int, ClipAnswer] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every question is answered."""
         return self.tickets is not None and all(ticket in self.answers for ticket in self.tickets)
 
-    def accept(self, stats: Stats) -> list[FrameResult]:
-        """Give the session its answers, in order; it can ask again then."""
-        answers = [self.answers[ticket] for ticket in self.tickets]
-        self.tickets, self.requests, self.answers = None, [], {}
-        return self._decide(self.session.accept, answers, stats)
 
-    def accept_partial(self, answer: Any, stats: Stats) -> list[FrameResult]:
-        """Give the session what there is of its answers, once each of them has begun."""
-        with stats.timed("parse"):
-            open_tickets = [ticket for ticket in self.tickets if ticket not in self.answers]
-            begun = {**self.answers, **answer.so_far(open_tickets)}
-        if len(begun) < len(self.tickets):
+class _Scheduler:
+    """The sessions that are running.
+
+    Args:
+        sessions: all sessions.
+        asker: passes their questions on.
+        batch_size: objects in flight.
+        stats: where to count.
+    """
+
+    def __init__(
+        self, sessions: Iterable[TrackingSession], asker: _Rounds | _Steps, batch_size: int, stats: Stats
+    ) -> None:
+        self._queue = enumerate(sessions)
+        self._next = next(self._queue, None)
+        self._running: dict[int, _Asked] = {}
+        self._asker, self._batch_size, self._stats = asker, batch_size, stats
+
+    def start_sessions(self) -> bool:
+        """Start sessions while their objects fit the batch; return whether any is running."""
+        rows = sum(len(item.session.objects) for item in self._running.values())
+        while self._next is not None:
+            position, session = self._next
+            rows += len(session.objects)
+            if self._running and rows > self._batch_size:
+                break
+            self._running[position] = _Asked(session)
+            self._next = next(self._queue, None)
+        return bool(self._running)
+
+    def ask_idle_sessions(self) -> None:
+        """Let every session that waits for no answer read its next clip and ask about it.
+
+        A camera that is late delays no other video, so it is waited for only where its session is the only one.
+        """
+        for item in [item for item in self._running.values() if item.tickets is None]:
+            with self._stats.timed("decode"):
+                requests = item.session.pending(wait=len(self._running) == 1)
+            if requests is not None:
+                self._asker.ask(item, requests)
+
+    @property
+    def asked(self) -> list[_Asked]:
+        """The sessions that have asked."""
+        return [item for item in self._running.values() if item.tickets is not None]
+
+    def collect_answers(self) -> None:
+        """Let the model work until there is an answer, unless no session had a question (at the end of its video)."""
+        if any(item.tickets for item in self.asked):
+            self._asker.collect(self.asked)
+
+    def decided_frames(self, partial: bool) -> Iterator[tuple[int, FrameResult]]:
+        """Hand the answers to their sessions; yield (position of the session, frame) for what that decides."""
+        for position, item in list(self._running.items()):
+            results = []
+            if item.complete:
+                results = self._accept(item)
+            elif partial and item.tickets is not None:
+                results = self._accept_partial(item)
+            if item.session.done:
+                del self._running[position]
+            yield from ((position, result) for result in results)
+
+    def _accept(self, item: _Asked) -> list[FrameResult]:
+        """Give a session its answers, in order; it can ask again then."""
+        answers = [item.answers[ticket] for ticket in item.tickets]
+        item.tickets, item.requests, item.answers = None, [], {}
+        return self._decide(item.session, item.session.accept, answers)
+
+    def _accept_partial(self, item: _Asked) -> list[FrameResult]:
+        """Give a session what there is of its answers, once each of them has begun."""
+        with self._stats.timed("parse"):
+            unfinished = [ticket for ticket in item.tickets if ticket not in item.answers]
+            begun = {**item.answers, **self._asker.so_far(unfinished)}
+        if len(begun) < len(item.tickets):
             return []
-        return self._decide(self.session.accept_partial, [begun[ticket] for ticket in self.tickets], stats)
+        return self._decide(item.session, item.session.accept_partial, [begun[ticket] for ticket in item.tickets])
 
-    def _decide(self, accept: Callable, answers: list[ClipAnswer], stats: Stats) -> list[FrameResult]:
-        before = self.session.num_decided
-        with stats.timed("parse"):
+    def _decide(self, session: TrackingSession, accept: Callable, answers: list[ClipAnswer]) -> list[FrameResult]:
+        before = session.num_decided
+        with self._stats.timed("parse"):
             results = accept(answers)
-        stats.frames += len(results)
-        stats.boxes += self.session.num_decided - before
+        self._stats.frames += len(results)
+        self._stats.boxes += session.num_decided - before
         return results
 
+    def close(self) -> None:
+        """Stop reading all videos."""
+        for item in self._running.values():
+            item.session.close()
 
-def _collect(asked: list[_Asked], answer: Any, placed: Callable) -> None:
-    """Let the model work until there is an answer: one step of it, or a round over all questions."""
-    if all(not item.tickets for item in asked):
-        return
-    if hasattr(answer, "submit"):
-        with placed():
-            done = dict(answer.advance())
+
+class _Rounds:
+    """Asks a callable about the clips of all sessions together."""
+
+    def __init__(self, answer: Answer, model_context: Context) -> None:
+        self._answer, self._model_context = answer, model_context
+
+    def ask(self, item: _Asked, requests: list[ClipRequest]) -> None:
+        """Keep the questions for the round."""
+        item.tickets, item.requests = list(range(len(requests))), requests
+
+    def collect(self, asked: list[_Asked]) -> None:
+        """Answer all questions."""
+        with self._model_context():
+            answers = iter(self._answer([request for item in asked for request in item.requests]))
+        for item in asked:
+            item.answers = {ticket: next(answers) for ticket in item.tickets}
+
+    def so_far(self, tickets: list[int]) -> dict[int, ClipAnswer]:
+        """Return nothing: answers come whole."""
+        return {}
+
+
+class _Steps:
+    """Asks a `QueuedAnswerer`."""
+
+    def __init__(self, answer: QueuedAnswerer, model_context: Context) -> None:
+        self._answer, self._model_context = answer, model_context
+
+    def ask(self, item: _Asked, requests: list[ClipRequest]) -> None:
+        """Pass the questions on."""
+        with self._model_context():
+            item.tickets = self._answer.submit(requests)
+
+    def collect(self, asked: list[_Asked]) -> None:
+        """Let the answerer do one step."""
+        with self._model_context():
+            done = dict(self._answer.advance())
         for item in asked:
             item.answers.update({ticket: done[ticket] for ticket in item.tickets if ticket in done})
-        return
-    with placed():
-        answers = iter(answer([request for item in asked for request in item.requests]))
-    for item in asked:
-        item.answers = {ticket: next(answers) for ticket in item.tickets}
+
+    def so_far(self, tickets: list[int]) -> dict[int, ClipAnswer]:
+        """Return the unfinished answers that have begun."""
+        return self._answer.so_far(tickets)

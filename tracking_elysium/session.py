@@ -9,15 +9,15 @@ does; `scheduling.py` runs sessions.
 from __future__ import annotations
 
 from functools import partial as bound
-from typing import Any
 
 import numpy as np
 
 from .answering import resize
 from .clips import check_start_frame, clip_schedule
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
-from .lanes import Lane, Prepare
+from .lanes import Lane
 from .options import TrackingOptions
+from .protocols import Prepare, Processor, VideoSource
 from .queries import ObjectQuery
 from .trajectory import FrameResult, ObjectResult
 
@@ -48,8 +48,8 @@ class TrackingSession:
 
     def __init__(
         self,
-        source: Any,
-        processor: Any,
+        source: VideoSource,
+        processor: Processor,
         objects: list[ObjectQuery],
         options: TrackingOptions | None = None,
         read_ahead: bool = False,
@@ -75,7 +75,7 @@ class TrackingSession:
             self._lanes[0].read_ahead(source, ahead)
         self._asked: list[tuple[Lane, int]] = []
         self._waiting: dict[int, FrameResult] = {}
-        self._order = {query.id: place for place, query in enumerate(self.objects)}
+        self._order = {query.id: number for number, query in enumerate(self.objects)}
 
     def _make_lanes(self) -> list[Lane]:
         if self.source.num_frames is None and len({query.start_frame for query in self.objects}) > 1:
@@ -157,7 +157,7 @@ class TrackingSession:
             lane.close()
 
     def flush(self, partial: bool = False) -> list[FrameResult]:
-        """Frames that no unfinished lane can still add to; if `partial`, up to the first that one can add to."""
+        """Return frames that no unfinished lane can still add to; if `partial`, up to the first that one can."""
         backward = any(lane.backward for lane in self._lanes)
         results = []
         for frame in list(self._waiting) if backward else sorted(self._waiting):

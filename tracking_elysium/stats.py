@@ -21,7 +21,7 @@ STAGES = ("decode", "vision", "prefill", "llm", "parse")
 
 @dataclass
 class Stats:
-    """Counters of one call; everything starts at nought.
+    """Counters of one call; all start at 0.
 
     Attributes:
         frames: frames decided, over all videos.
@@ -29,7 +29,7 @@ class Stats:
         answers: clip prompts answered.
         tokens: tokens of the answers, with the ones that end them.
         forwards: passes of the language model, each over a batch of rows.
-        row_forwards: rows in those passes: what one video and object alone would have needed.
+        row_forwards: rows in those passes: the passes that one video and object alone would have needed.
         drafted: tokens that drafts proposed.
         accepted: proposed tokens that the model would have said.
         seconds: per stage: `decode` (reading video), `vision` (resizing, tower, compressor), `prefill` (prompts, the
@@ -57,7 +57,7 @@ class Stats:
             self.seconds[stage] += time.perf_counter() - started
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers: the counts, ratios (None where nothing was counted), `<stage>_s`, memory in MB."""
+        """Return plain numbers: the counts, ratios (None where nothing was counted), `<stage>_s`, memory in MB."""
         result: dict[str, Any] = {
             "frames": self.frames,
             "boxes": self.boxes,
@@ -78,7 +78,7 @@ class Stats:
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident set of this process so far, in MB; None where the system does not tell."""
+    """Return the largest resident set of this process so far, in MB; None where the system does not tell."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -27,13 +27,13 @@ class Track:
         return step == 0 and self.query.box is not None
 
     def start_box(self, step: int) -> np.ndarray | None:
-        """The box that the clip beginning at `step` starts from; None as long as nothing is known."""
+        """Return the box that the clip beginning at `step` starts from; None as long as nothing is known."""
         if self.is_given(step):
             return np.asarray(self.query.box, dtype=np.float64)
         return self.recent.get(step, self.seen[-1][1] if self.seen else None)
 
     def known_boxes(self, first_step: int) -> tuple[tuple[int, np.ndarray], ...]:
-        """(row, box) known before a clip is asked about: of frames before it, and its start box as row 0."""
+        """Return (frame_in_clip, box) known before a clip is asked about: of frames before it, and its start box."""
         before = [(step - first_step, box) for step, box in self.seen if step < first_step]
         start = self.start_box(first_step)
         return (*before, (0, start)) if start is not None else tuple(before)
@@ -71,7 +71,7 @@ class FrameResult:
     objects: list[ObjectResult]
 
     def to_dict(self, width: int, height: int) -> dict[str, Any]:
-        """The frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
+        """Return the frame in the form of the object-detection pipeline, boxes in pixels of a width x height frame."""
         objects = []
         for item in self.objects:
             xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])

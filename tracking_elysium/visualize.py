@@ -6,13 +6,17 @@ pixels of the original frame); frames are uint8 RGB arrays of shape (H, W, 3).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from .whole_files import written_whole
 
 try:
     import av
@@ -86,7 +90,7 @@ def draw_objects(
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> int:
-    """Write an mp4 that browsers play: H.264, yuv420p, even sides, index at the front.
+    """Write an mp4 that browsers play: H.264, yuv420p, even sides, index at the front; whole or not at all.
 
     Args:
         path: file to write, ending in `.mp4`.
@@ -98,12 +102,29 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> i
 
     Raises:
         ValueError: no frame, or another ending than `.mp4`.
+        OSError: the file cannot be written; what stood there stays.
         ImportError: PyAV is not installed.
     """
     if av is None:
         raise ImportError("Writing a video needs PyAV; install it with `pip install av`.")
     if Path(path).suffix.lower() != ".mp4":
         raise ValueError(f"`path`={str(path)!r} does not end in .mp4; the overlay is an H.264 mp4.")
+    with written_whole(path) as part:
+        try:
+            count = _encode(part, frames, fps)
+            if count:
+                with av.open(str(part)) as written:  # a disk that is full may be noticed by nobody before
+                    if written.streams.video[0].frames != count:
+                        raise OSError(errno.EIO, "not all frames arrived on the disk")
+        except av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror) from error
+        if count == 0:
+            raise ValueError("`frames` is empty; there is no video to write.")
+    return count
+
+
+def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Write frames to a file that may stay broken after an error; the number of frames."""
     count = 0
     container = stream = None
     try:
@@ -119,11 +140,13 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> i
             count += 1
         if stream is not None:
             container.mux(stream.encode())
-    finally:
+    except BaseException:
         if container is not None:
-            container.close()
-    if count == 0:
-        raise ValueError("`frames` is empty; there is no video to write.")
+            with suppress(av.FFmpegError):  # what went wrong first is told
+                container.close()
+        raise
+    if container is not None:
+        container.close()
     return count
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from dataset_scripts.records import read_records
 from modeling_elysium import ElysiumForConditionalGeneration
+from processing_elysium.boxes import GRID
 from processing_elysium.prompts import Task
 
 from .config import Recipe, SourceConfig, StageConfig
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "trained_on"]
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 ABILITIES = {
@@ -42,9 +43,7 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         Markdown with the Hub's header.
     """
     config = model.config
-    sources = [source for stage in recipe.stages for source in stage.sources]
-    drawn_only = all(source.source == DRAWN for source in sources)
-    tasks = [task for task in Task if any(task.value in source.tasks for source in sources)]
+    sources, tasks, drawn_only = _taught(recipe)
     size = config.vision_config.image_size
     text = config.text_config
     return TEMPLATE.read_text(encoding="utf-8").format(
@@ -67,6 +66,22 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         data="\n".join(_data_rows(sources)),
         limits=_limits(config, drawn_only, recipe.build is not None, tasks),
     )
+
+
+def trained_on(recipe: Recipe) -> dict[str, Any] | None:
+    """What `ElysiumProcessor.trained_on` is to say of a model; None where training went on from another one."""
+    _, tasks, drawn_only = _taught(recipe)
+    if recipe.build is None:
+        return None
+    drawn = {"material": "drawn shapes", "aspect_ratio": [1.0, 1.0]} if drawn_only else {}  # drawn frames are square
+    return {**drawn, "tasks": [task.value for task in tasks]}
+
+
+def _taught(recipe: Recipe) -> tuple[list[SourceConfig], list[Task], bool]:
+    """All sources, the tasks asked of them, and whether all of them are drawn shapes."""
+    sources = [source for stage in recipe.stages for source in stage.sources]
+    tasks = [task for task in Task if any(task.value in source.tasks for source in sources)]
+    return sources, tasks, all(source.source == DRAWN for source in sources)
 
 
 def _millions(model: ElysiumForConditionalGeneration) -> str:
@@ -157,8 +172,8 @@ def _data_rows(sources: list[SourceConfig]) -> list[str]:
 def _limits(config: Any, drawn_only: bool, from_nothing: bool, tasks: list[Task]) -> str:
     size = config.vision_config.image_size
     lines = [
-        f"- Frames are squashed to {size} x {size} pixels and boxes are written in hundredths of the frame: small "
-        "objects are lost, and no box is more exact than that.",
+        f"- Frames are squashed to {size} x {size} pixels and boxes are written in steps of 1/{GRID} of the frame: "
+        "small objects are lost, and no box is more exact than that.",
     ]
     if drawn_only:
         lines.append("- It always answers with boxes; one for an object that cannot be seen is a guess.")

@@ -126,6 +126,8 @@ class Recipe:
         build: the model to make, or None to start from `model`.
         model: folder or Hub id to start from.
         tower: pretraining of the vision tower, or None.
+        tracking_defaults: options of tracking that are found to suit the result; published in its processor's
+            configuration.
         stages: in order.
     """
 
@@ -135,6 +137,7 @@ class Recipe:
     build: BuildConfig | None = None
     model: str | None = None
     tower: TowerConfig | None = None
+    tracking_defaults: dict[str, Any] = field(default_factory=dict)
     stages: list[StageConfig]
 
     def __post_init__(self) -> None:

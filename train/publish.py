@@ -16,7 +16,7 @@ from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 from tracking_elysium import VideoTrackingPipeline
 
-from .card import model_card
+from .card import model_card, trained_on
 from .config import Recipe, load_recipe
 
 __all__ = ["main", "publish"]
@@ -32,10 +32,13 @@ def publish(source: Path, target: Path, recipe: Path) -> None:
     """
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     processor = ElysiumProcessor.from_pretrained(source)
+    by = _up_to(load_recipe(recipe), source.parent.name)
+    processor.trained_on = trained_on(by) or processor.trained_on
+    processor.tracking_defaults = {**processor.tracking_defaults, **by.tracking_defaults}
     temporary = target.with_name(target.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     VideoTrackingPipeline(model=model, processor=processor, task="video-tracking").save_pretrained(temporary)
-    card = model_card(model, _up_to(load_recipe(recipe), source.parent.name), recipe, target.name)
+    card = model_card(model, by, recipe, target.name)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     old = target.with_name(target.name + ".old")
     if target.exists():

@@ -3,12 +3,14 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+import tracking_elysium.cli as cli
 import tracking_elysium.pipeline_video_tracking as pipeline_module
 from tests.tracking.media import write_mp4
 from tests.tracking.oracle import PROCESSOR, Oracle, fitting_model
@@ -170,10 +172,32 @@ def test_every_option_is_documented():
 
 
 def test_model_folder(tmp_path, monkeypatch):
-    assert resolve_model(str(tmp_path)) == str(tmp_path)
-    assert resolve_model("acme/elysium-7b") == "acme/elysium-7b"
-    with pytest.raises(ValueError, match="neither a folder nor a Hub id"):
-        resolve_model("./missing")
+    clone = Path(cli.__file__).resolve().parents[2] / "elysium"
+    for folder in ("own", "clone", "clone/elysium", "elsewhere/elysium"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for folder in ("own", "clone/elysium", "elsewhere/elysium"):
+        (tmp_path / folder / "config.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for where, typed, found in (
+        (".", "own", "own"),
+        (".", "~/own", tmp_path / "own"),
+        (".", "acme/elysium-7b", "acme/elysium-7b"),
+        (".", None, clone),
+        ("elsewhere", None, clone),  # a folder of this name that lies about is not the default
+        ("elsewhere", "elysium", "elysium"),
+    ):
+        monkeypatch.chdir(tmp_path / where)
+        assert resolve_model(typed) == str(found), typed
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clone").rename(tmp_path / "elysium")  # above a clone that bears the checkpoint's name
+    assert resolve_model("elysium") == resolve_model(None) == str(clone)
+    for typed, words in (
+        ("./missing", "neither a folder nor a Hub id"),
+        (str(tmp_path / "elysium"), "without config.json; did you mean .*elysium/elysium"),
+        ("elsewhere", "without config.json; pass a checkpoint"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            resolve_model(typed)
 
 
 @pytest.mark.slow

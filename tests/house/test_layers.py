@@ -48,7 +48,7 @@ JOINTS = {
 ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it may need
     "processing_elysium/processing_elysium.py": 12,
     "modeling_elysium/modeling_elysium.py": 8,
-    "tracking_elysium/pipeline_video_tracking.py": 23,
+    "tracking_elysium/pipeline_video_tracking.py": 24,
 }
 PACKAGE_OF = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn"}
 # What a machine that loads a checkpoint folder has in any case; anything else is optional there.

@@ -1,9 +1,9 @@
+from functools import partial
+
 import pytest
 
-import tracking_elysium.pipeline_video_tracking as pipeline_module
-
 from .media import bad_files
-from .oracle import Oracle, tiny_pipeline
+from .oracle import Oracle, OracleAnswerer, tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +22,5 @@ def pipe():
 def oracle(pipe, monkeypatch):
     """The pipeline answered by the oracle instead of the model."""
     oracle = Oracle()
-
-    class Answerer(pipeline_module.ClipAnswerer):
-        def __init__(self, *args, compile=False, **options):
-            super().__init__(*args, **options)
-
-        def __call__(self, requests):
-            return oracle(requests)
-
-    monkeypatch.setattr(pipeline_module, "ClipAnswerer", Answerer)
-    monkeypatch.setattr(pipeline_module, "DraftedAnswerer", Answerer)
+    monkeypatch.setattr(pipe, "answerer", partial(OracleAnswerer, oracle))
     return oracle

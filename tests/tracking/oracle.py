@@ -7,6 +7,7 @@ import numpy as np
 from processing_elysium import format_boxes
 from tests.modeling.tiny_models import tiny_model
 from tests.processing.tiny_processor import tiny_processor
+from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.exchange import ClipAnswer, ClipRequest
 from tracking_elysium.pipeline_video_tracking import VideoTrackingPipeline
 
@@ -58,6 +59,17 @@ class Oracle:
     def questions(self) -> list[str]:
         """All questions in the order asked."""
         return [question_of(request) for call in self.calls for request in call]
+
+
+class OracleAnswerer(ClipAnswerer):
+    """Checks and prepares as the real one does, and leaves the answers to an oracle."""
+
+    def __init__(self, oracle: Oracle, *args, **options):
+        super().__init__(*args, **options)
+        self._oracle = oracle
+
+    def __call__(self, requests):
+        return self._oracle(requests)
 
 
 def question_of(request: ClipRequest) -> str:

@@ -40,14 +40,14 @@ class _ScriptedLanguageModel(nn.Module):
         self.asked += 1
         cache = kwargs[CACHE_NAME] if kwargs.get(CACHE_NAME) is not None else DynamicCache()
         states = inputs_embeds[:, None, :, :1]  # (B, 1 head, T, 1)
-        places = position_ids[:, None, :, None].to(states.dtype)
-        keys, values = cache.update(states, places, 0)
-        ids, places = keys[:, 0, :, 0].round().long(), values[:, 0, :, 0].round().long()
+        positions = position_ids[:, None, :, None].to(states.dtype)
+        keys, values = cache.update(states, positions, 0)
+        ids, positions = keys[:, 0, :, 0].round().long(), values[:, 0, :, 0].round().long()
         seen = self._seen(attention_mask, *inputs_embeds.shape[:2], ids.shape[1])
         logits = torch.stack(
             [
-                torch.stack([self._logits(row_ids, row_places, visible) for visible in row_seen])
-                for row_ids, row_places, row_seen in zip(ids, places, seen, strict=True)
+                torch.stack([self._logits(row_ids, row_positions, visible) for visible in row_seen])
+                for row_ids, row_positions, row_seen in zip(ids, positions, seen, strict=True)
             ]
         )
         return BaseModelOutputWithPast(last_hidden_state=logits, **{CACHE_NAME: cache})
@@ -60,14 +60,14 @@ class _ScriptedLanguageModel(nn.Module):
         seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None].expand(batch, -1, -1)
         return seen if mask is None else seen & mask[:, None, :].bool()
 
-    def _logits(self, ids, places, visible):
-        history, places = ids[visible], places[visible]
+    def _logits(self, ids, positions, visible):
+        history, positions = ids[visible], positions[visible]
         ends = (history[:-1] == self.end[0]) & (history[1:] == self.end[1])
         if not ends.any():  # inside the question: nobody reads this
             return torch.zeros(self.vocab_size)
-        if not torch.equal(places, torch.arange(len(places))):
-            assert places[-1] == places[-2], "positions count on"
-            return torch.zeros(self.vocab_size)  # padding behind a row
+        if not torch.equal(positions, torch.arange(len(positions))):
+            assert positions[-1] == positions[-2], "positions count on"
+            return torch.zeros(self.vocab_size)  # padding after a row
         start = int(ends.nonzero()[-1]) + 2
         image = max((history[:start] < 0).nonzero()[:, 0].tolist(), default=0)
         answer = history[start:].tolist()
@@ -90,7 +90,7 @@ def scripted_model(processor, script: Script, **overrides):
 
 
 def saying(processor, text_of: Callable[[str], str]) -> Script:
-    """The script that writes `text_of(question)`, place by place, whatever stands there so far, and ends."""
+    """The script that writes `text_of(question)`, token by token, whatever the answer holds so far, and ends."""
 
     targets: dict[str, list[int]] = {}  # a long text takes long to tokenize, and is asked for token by token
 
@@ -105,7 +105,7 @@ def saying(processor, text_of: Callable[[str], str]) -> Script:
 
 
 def answer_ids(processor, text: str) -> list[int]:
-    """Tokens of an answer behind a prompt."""
+    """Tokens of an answer after a prompt."""
     messages = processor.build_messages("chat", 0, question="?", answer=text)
     whole = processor.apply_chat_template(messages, tokenize=False)
     prompt = processor.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)

@@ -40,7 +40,7 @@ def test_score_is_the_geometric_mean_over_the_tokens_that_wrote_digits():
 
 def test_recorded_probabilities_are_those_of_the_chosen_tokens(model):
     frames = frames_of(2)
-    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer = ClipAnswerer(model, PROCESSOR, constrained=False)
     (answer,) = answerer([request(frames)])
     batch = PROCESSOR.encode([request(frames).messages], [[frame.image for frame in frames]])
     out = model.generate(**batch, max_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True)
@@ -72,7 +72,7 @@ def test_frames_are_resized_alike_wherever_it_is_done():
 # --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", ["packed", "original"])
 def test_a_batch_gives_what_single_rows_give(mode):
-    answerer = ClipAnswerer(fitting_model(position_ids_mode=mode), PROCESSOR, batch_size=3)
+    answerer = ClipAnswerer(fitting_model(position_ids_mode=mode), PROCESSOR, batch_size=3, constrained=False)
     shared = frames_of(3, seed=1)
     make = [
         lambda: request(frames_of(1), "a"),
@@ -96,7 +96,7 @@ def test_a_frame_is_encoded_once(model, monkeypatch):
         return encode(pixel_values, **kwargs)
 
     monkeypatch.setattr(model.model, "get_image_features", counting)
-    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer = ClipAnswerer(model, PROCESSOR, constrained=False)
     answerer.max_images = 4
     frames = frames_of(6)
     answerer([request(frames, "a"), request(frames, "b")])
@@ -106,7 +106,7 @@ def test_a_frame_is_encoded_once(model, monkeypatch):
 
 
 def test_a_model_that_never_stops_is_stopped(model):
-    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer = ClipAnswerer(model, PROCESSOR, constrained=False)
     frames = frames_of(2)
     budget = answerer.budget(request(frames, max_new_tokens=None))
     skeleton = len("Frame 1: [88,88,89,89], Frame 2: [88,88,89,89]")
@@ -134,7 +134,7 @@ def test_digits_of_a_byte_level_tokenizer_are_found():
 # --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", ["packed", "original"])
 def test_more_frames_than_the_context_holds(mode):
-    answerer = ClipAnswerer(fitting_model(context=600, position_ids_mode=mode), PROCESSOR)
+    answerer = ClipAnswerer(fitting_model(context=600, position_ids_mode=mode), PROCESSOR, constrained=False)
     answerer.model.model.get_image_features = None  # nothing may run
     with pytest.raises(ValueError, match="32 frames need .* context holds 600, about (.*) frames") as error:
         answerer([request(frames_of(32), max_new_tokens=None)])
@@ -161,7 +161,7 @@ def test_frames_per_pass_follow_from_memory(config, memory_mb, expected):
 
 
 def test_plain_decoding_tells_prompts_and_steps_apart(model):
-    answerer = ClipAnswerer(model, PROCESSOR)
+    answerer = ClipAnswerer(model, PROCESSOR, constrained=False)
     answerer([request(frames_of(2), max_new_tokens=12)])
     assert answerer.stats.seconds["prefill"] > 0
     assert answerer.stats.seconds["llm"] > 0

@@ -1,6 +1,7 @@
 """The fast decoder against its slow twin: the same answers, whatever the model says, in no more passes."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,15 +47,13 @@ def tracking(processor, frames, expression="the swan", **fields):
 def fresh(requests):
     """The same requests with frames that nobody has encoded yet, shared as they were."""
     twins = {id(f): VideoFrame(f.index, f.timestamp, f.image) for r in requests for f in r.frames}
-    return [
-        ClipRequest(r.messages, [twins[id(f)] for f in r.frames], r.expects_boxes, r.max_new_tokens, r.known_boxes)
-        for r in requests
-    ]
+    return [replace(request, frames=[twins[id(frame)] for frame in request.frames]) for request in requests]
 
 
 def answers(kind, model, processor, requests, batch_size=16, **options):
     """Answers of one of the two answerers, and what they cost."""
     stats = Stats()
+    options = {"constrained": False, **options}
     return kind(model, processor, batch_size, stats=stats, **options)(fresh(requests)), stats
 
 
@@ -84,6 +83,8 @@ def random_requests(processor, rng):
         known = () if rng.random() < 0.3 else ((0, (box[0], box[1], box[2], box[3])),)
         words = " ".join(rng.choices(WORDS, k=rng.randint(1, 6)))
         fields = {"known_boxes": known, "expects_boxes": rng.random() < 0.8}
+        if known:  # after the draws that were there before, so that seeds mean what they meant
+            fields["expected_boxes"] = ((1, box), (2, known[0][1]))
         if not fields["expects_boxes"] or rng.random() < 0.3:
             fields["max_new_tokens"] = rng.randint(1, 40)
         requests.append(tracking(processor, frames, words, **fields))
@@ -178,6 +179,26 @@ def test_constrained_answers_always_have_every_frame(kind, name, text, most):
     assert processor.post_process_boxes(answer.text, num_frames=6).valid.all()
     if name in ("holds", "moves", "grows", "jumps"):
         assert answer.text.strip() == text(processor)
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hints_change_the_passes_and_nothing_else(kind, constrained):
+    """An object that motion cannot guess, with right hints, hints for some frames, and wrong ones."""
+    processor = processor_of(kind)
+    cells = [(34, 40, 51, 67), (12, 71, 30, 93), (60, 5, 88, 41), (21, 22, 43, 47), (70, 60, 95, 77), (3, 50, 18, 90)]
+    said = ", ".join(f"Frame {n}: [{','.join(map(str, box))}]" for n, box in enumerate(cells, start=1))
+    model = scripted_model(processor, saying(processor, lambda question: said + ("." if processor.compat else "")))
+    right = tuple((n, [(v + 0.001) / 100 for v in box]) for n, box in enumerate(cells))
+    wrong = tuple((n, (0.8, 0.8, 0.9, 0.9)) for n in range(6))
+    frames, passes = frames_of(6), {}
+    for name, expected in {"none": (), "right": right, "some": right[:4], "wrong": wrong}.items():
+        request = tracking(processor, frames, known_boxes=right[:1], expected_boxes=expected)
+        (answer,), stats = assert_twins(model, processor, [request], constrained=constrained)
+        passes[name] = stats.row_forwards
+        assert answer.text.strip().startswith(said)
+    assert passes["right"] <= 4  # as where the object stands still
+    assert passes["right"] < passes["some"] < passes["none"]
 
 
 def test_a_batch_accepts_different_lengths():
@@ -278,7 +299,7 @@ def test_a_model_that_cannot_be_drafted_is_decoded_plainly(change, words):
     before = model.config.text_config._attn_implementation
     change(model)
     with pytest.warns(UserWarning, match=words):
-        answerer = DraftedAnswerer(model, processor)
+        answerer = DraftedAnswerer(model, processor, constrained=False)
     model.config.text_config._attn_implementation_internal = before
     slow, _ = answers(ClipAnswerer, model, processor, [request])
     assert_same(answerer(fresh([request])), slow)
@@ -299,7 +320,7 @@ def test_half_precision_runs_and_its_constrained_answers_parse():
     for answer in answers(DraftedAnswerer, model, processor, requests, constrained=True)[0]:
         assert processor.post_process_boxes(answer.text, num_frames=3).valid.all()
     for answer in answers(DraftedAnswerer, model, processor, requests)[0]:
-        assert len(answer.logprobs) <= ClipAnswerer(model, processor).budget(requests[0])
+        assert len(answer.logprobs) <= ClipAnswerer(model, processor, constrained=False).budget(requests[0])
 
 
 @pytest.mark.slow
@@ -344,7 +365,7 @@ def test_nothing_asked_nothing_answered():
 
 def test_too_long_is_an_error_before_anything_runs():
     processor = processor_of("characters")
-    answerer = DraftedAnswerer(fitting_model(processor, context=600), processor)
+    answerer = DraftedAnswerer(fitting_model(processor, context=600), processor, constrained=False)
     answerer.model.model.get_image_features = None
     with pytest.raises(ValueError, match="32 frames need .* context holds 600"):
         answerer([tracking(processor, frames_of(32))])

@@ -31,10 +31,10 @@ OBJECTS = {
 
 
 class Writer:
-    """Writes answers a few characters per step, as many rows at a time as it has places."""
+    """Writes answers a few characters per step, so many rows at a time."""
 
-    def __init__(self, text_of, pace=7, places=2):
-        self.text_of, self.pace, self.places = text_of, pace, places
+    def __init__(self, text_of, pace=7, rows_at_once=2):
+        self.text_of, self.pace, self.rows_at_once = text_of, pace, rows_at_once
         self.stats, self.rows, self.steps, self.tickets = Stats(), {}, 0, 0
 
     def submit(self, requests):
@@ -46,7 +46,7 @@ class Writer:
     def advance(self):
         self.steps += 1
         done = []
-        for ticket in list(self.rows)[: self.places]:
+        for ticket in list(self.rows)[: self.rows_at_once]:
             self.rows[ticket][1] += self.pace + ticket % 3
             text, written = self.rows[ticket]
             if written > len(text):
@@ -55,13 +55,13 @@ class Writer:
         return done
 
     def so_far(self, tickets):
-        begun = list(self.rows)[: self.places]
+        begun = list(self.rows)[: self.rows_at_once]
         return {ticket: answer(self.rows[ticket][0][: self.rows[ticket][1]]) for ticket in tickets if ticket in begun}
 
 
 def answer(text):
-    digits = [place for place, char in enumerate(text) if char.isdecimal()]
-    return ClipAnswer(text, [-0.001 * place for place in range(len(text))], digits)
+    digits = [index for index, char in enumerate(text) if char.isdecimal()]
+    return ClipAnswer(text, [-0.001 * index for index in range(len(text))], digits)
 
 
 def queries_of(objects):
@@ -97,10 +97,10 @@ TEXTS = st.one_of(
     st.integers(1, 4),
 )
 @settings(max_examples=150, deadline=None)
-def test_whatever_a_model_says_the_same_frames_come_in_the_same_order(texts, objects, policy, pace, places):
+def test_whatever_a_model_says_the_same_frames_come_in_the_same_order(texts, objects, policy, pace, rows_at_once):
     def run(partial):
         said = iter(texts * 99)
-        engine = Writer(lambda request: next(said), pace, places)
+        engine = Writer(lambda request: next(said), pace, rows_at_once)
         return results(engine, queries_of(OBJECTS[objects]), partial, gap_policy=policy)[0], engine.stats
 
     (early, early_stats), (whole, whole_stats) = run(True), run(False)
@@ -113,7 +113,9 @@ def test_frames_come_while_the_clip_is_being_answered(objects):
     """With an answerer that knows; the frames that wait for nothing else come before the answer is complete."""
     oracle = Oracle()
     (early, first), (whole, last) = (
-        results(Writer(lambda request: oracle.answer(request).text, places=9), queries_of(OBJECTS[objects]), partial)
+        results(
+            Writer(lambda request: oracle.answer(request).text, rows_at_once=9), queries_of(OBJECTS[objects]), partial
+        )
         for partial in (True, False)
     )
     assert early == whole

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from transformers import pipeline
 
 from processing_elysium.frames import FrameList
 from tracking_elysium import session as session_module
+from tracking_elysium.options import TrackingOptions
 from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrackingPipeline
 from train.checkpoint_code import carried_code
 
 from .media import write_mp4
-from .oracle import PROCESSOR, fitting_model, moving_box, tiny_pipeline, video
+from .oracle import PROCESSOR, Oracle, OracleAnswerer, fitting_model, moving_box, tiny_pipeline, video
 
 HEIGHT, WIDTH = 40, 60
 
@@ -30,8 +32,8 @@ def px(frame, lane=0):
     return tuple((moving_box(frame, lane) * [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist())
 
 
-def values(result, place=0):
-    return list(result["objects"][place]["box"].values())
+def values(result, position=0):
+    return list(result["objects"][position]["box"].values())
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def test_the_next_clip_is_read_while_this_one_is_answered_and_no_further(pipe, o
     while len(reads) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its place
+    assert len(reads) == 3  # this one, the next in the queue, and the one that waits for its turn
     assert len(list(stream)) == 39
 
 
@@ -191,7 +193,8 @@ def test_a_batch_of_files_does_not_keep_them_all_open(pipe, oracle, tmp_path, mo
 
 
 def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
-    own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", clip_len=4, single_pass_up_to=0)
+    options = {"answerer": pipe.answerer, "clip_len": 4, "single_pass_up_to": 0}
+    own = VideoTrackingPipeline(model=pipe.model, processor=PROCESSOR, device="cpu", **options)
     own(video(7), box=px(0))
     assert [len(call[0].frames) for call in oracle.calls] == [4, 4]
     own(video(7), box=px(0), clip_len=7)
@@ -206,7 +209,7 @@ def test_options_of_the_constructor_and_of_the_call(pipe, oracle):
 
 def test_released_processor_brings_its_tracking_options(pipe, oracle, monkeypatch):
     """A converted checkpoint cuts every video into clips, unless the call says otherwise."""
-    monkeypatch.setattr(type(pipe.processor), "tracking_defaults", {"single_pass_up_to": 0})
+    monkeypatch.setattr(pipe.processor, "tracking_defaults", {"single_pass_up_to": 0})
     pipe(video(15), box=px(0))
     assert [len(call[0].frames) for call in oracle.calls] == [8, 8]
     pipe(video(15), box=px(0), single_pass_up_to=32)
@@ -253,6 +256,17 @@ def test_drafted_and_plain_decoding_give_the_same_tracks(pipe, constrained):
     assert fast_stats["forwards_per_frame"] <= pipe.stats["forwards_per_frame"]
     if constrained:  # nonsense, but in every frame a box that the model wrote
         assert all(score > 0 for score in scores[0][0] + scores[0][1])
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_an_answerer_is_handed_over_ready_or_as_what_builds_one(ready):
+    oracle, model = Oracle(), fitting_model()
+    build = partial(OracleAnswerer, oracle)
+    answerer = build(model, PROCESSOR, batch_size=2) if ready else build
+    own = VideoTrackingPipeline(model=model, processor=PROCESSOR, device="cpu", answerer=answerer)
+    frames = own(video(5), box=px(0), clip_len=3, single_pass_up_to=0)
+    np.testing.assert_allclose(values(frames[4]), px(4), atol=0.61)  # half a cell of 60 pixels
+    assert len(oracle.calls) == 2 and own.stats["frames"] == 5
 
 
 @pytest.mark.parametrize("decoding", ["drafted", "plain"])
@@ -339,6 +353,27 @@ def test_loads_from_a_folder(checkpoint):
     assert len(loaded(video(3), box=px(0))) == 3
 
 
+def test_what_is_saved_and_loaded_again_is_the_same(tmp_path, monkeypatch):
+    pipe = tiny_pipeline()
+    asked = {"tracking_defaults": {"single_pass_up_to": 3, "clip_len": 3}, "trained_on": {"tasks": ["sot"]}}
+    for name, value in asked.items():
+        monkeypatch.setattr(pipe.processor, name, value)
+    pipe.save_pretrained(tmp_path / "once")
+    once = pipeline("video-tracking", model=str(tmp_path / "once"), device="cpu")
+    once.save_pretrained(tmp_path / "twice")
+    twice = pipeline("video-tracking", model=str(tmp_path / "twice"), device="cpu")
+    for name in ("processor_config.json", "chat_template.jinja"):
+        assert (tmp_path / "once" / name).read_text() == (tmp_path / "twice" / name).read_text(), name
+    for again in (once, twice):
+        assert again._settings({}) == pipe._settings({}) != TrackingOptions()
+        for name in ("num_image_tokens", "image_token", "box_rounding", "compat", "chat_template", *asked):
+            assert getattr(again.processor, name) == getattr(pipe.processor, name), name
+        for found, wanted in zip(again(video(7), box=px(0)), pipe(video(7), box=px(0)), strict=True):
+            assert values(found) == values(wanted)
+            assert found["objects"][0]["score"] == pytest.approx(wanted["objects"][0]["score"], rel=1e-4)
+        assert again.ask(video(2), "What?", max_new_tokens=5) == pipe.ask(video(2), "What?", max_new_tokens=5)
+
+
 def test_the_folder_carries_the_code(checkpoint):
     for name in ("pipeline_video_tracking", "session", "clips", "answering", "drafted_answering", "queries", "boxes"):
         assert (checkpoint / f"{name}.py").is_file()
@@ -358,6 +393,36 @@ def test_saving_replaces_links_and_leaves_the_configuration(pipe, tmp_path):
     saved = json.loads((folder / "config.json").read_text())
     assert saved["custom_pipelines"] == CUSTOM_PIPELINES
     assert not hasattr(pipe.model.config, "custom_pipelines")  # in a living one it would ask for remote code
+
+
+SAVERS = {
+    "model": lambda pipe: pipe.model,
+    "base model": lambda pipe: pipe.model.model,
+    "configuration": lambda pipe: pipe.model.config,
+    "processor": lambda pipe: pipe.processor,
+    "image processor": lambda pipe: pipe.processor.image_processor,
+    "pipeline": lambda pipe: pipe,
+}
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_nothing_is_saved_through_links(pipe, tmp_path, name):
+    """As onto a clone's own checkpoint folder, whose code files lead to the packages."""
+    folder, source, code = tmp_path / "elysium", tmp_path / "source.py", carried_code()
+    folder.mkdir()
+    source.write_text("kept")
+    for file, path in code.items():
+        (folder / file).symlink_to(path)
+    (folder / "boxes.py").unlink()
+    (folder / "boxes.py").symlink_to(source)  # of another clone
+    (folder / "modeling_elysium.py").unlink()
+    (folder / "modeling_elysium.py").symlink_to("gone.py")
+    before = {path: path.read_bytes() for path in code.values()}
+    SAVERS[name](pipe).save_pretrained(folder)
+    assert source.read_text() == "kept" and {path: path.read_bytes() for path in code.values()} == before
+    assert not [path.name for path in folder.iterdir() if path.is_symlink()]
+    for file in set(code) - {"boxes.py", "modeling_elysium.py"}:  # what another part needs is still there
+        assert (folder / file).read_bytes() == before[code[file]], file
 
 
 @pytest.mark.slow

@@ -25,17 +25,17 @@ class Recorder:
         self._cache_of, self.recorded, self.played = cache_of, 0, 0
 
     def __call__(self, run):
-        output, before = run().clone(), self._places()
+        output, before = run().clone(), self._addresses()
         self.recorded += 1
 
         def replay():
-            assert self._places() == before
+            assert self._addresses() == before
             self.played += 1
             output.copy_(run())
 
         return output, replay
 
-    def _places(self):
+    def _addresses(self):
         cache = self._cache_of()
         return cache.count, cache.width, [layer.keys.data_ptr() for layer in cache.layers]
 

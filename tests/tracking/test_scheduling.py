@@ -38,6 +38,9 @@ class Engine:
         ticket, request = self.waiting.pop(-1 if self.youngest_first else 0)
         return [(ticket, self.oracle.answer(request))]
 
+    def so_far(self, tickets):
+        return {}
+
 
 def session(num_frames, objects=1, read_ahead=False):
     queries = [ObjectQuery(id=n, label=str(n), box=tuple(moving_box(0))) for n in range(objects)]
@@ -48,12 +51,12 @@ def session(num_frames, objects=1, read_ahead=False):
 @pytest.mark.parametrize("read_ahead", [True, False])
 def test_every_frame_of_every_video_comes_once_and_in_order(youngest_first, read_ahead):
     lengths, engine = [20, 1, 9, 5], Engine(youngest_first)
-    sessions = (session(length, objects=1 + place % 2, read_ahead=read_ahead) for place, length in enumerate(lengths))
-    frames = {place: [] for place in range(len(lengths))}
-    for place, result in track_videos(sessions, engine, batch_size=3):
-        frames[place].append(result.frame)
-        assert len(result.objects) == 1 + place % 2
-    assert frames == {place: list(range(length)) for place, length in enumerate(lengths)}
+    sessions = (session(length, objects=1 + n % 2, read_ahead=read_ahead) for n, length in enumerate(lengths))
+    frames = {position: [] for position in range(len(lengths))}
+    for position, result in track_videos(sessions, engine, batch_size=3):
+        frames[position].append(result.frame)
+        assert len(result.objects) == 1 + position % 2
+    assert frames == {position: list(range(length)) for position, length in enumerate(lengths)}
     assert engine.most_waiting <= 3
     assert (engine.stats.frames, engine.stats.boxes) == (35, 20 + 2 + 9 + 10)
 
@@ -61,7 +64,7 @@ def test_every_frame_of_every_video_comes_once_and_in_order(youngest_first, read
 def test_a_short_clip_does_not_wait_for_a_long_one():
     """The rows that are done go on: the last video is finished while the first one's first clip is still in work."""
     engine = Engine(youngest_first=True)
-    order = [place for place, _ in track_videos([session(4), session(20)], engine, batch_size=2)]
+    order = [position for position, _ in track_videos([session(4), session(20)], engine, batch_size=2)]
     assert order == [1] * 20 + [0] * 4
 
 

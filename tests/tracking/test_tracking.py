@@ -207,7 +207,7 @@ def test_lock_step_asks_for_many_videos_at_once_and_refills():
     assert sum(len(call) for call in oracle.calls) == 6 + 1 + 7 + 5 + 1
     assert len([call for call in oracle.calls if len(call) == 2]) >= 8  # rows are refilled, not drained
     for position, length in enumerate(lengths):
-        own = [result for place, result in results if place == position]
+        own = [result for number, result in results if number == position]
         assert [result.frame for result in own] == list(range(length))
         assert_follows(own, range(length))
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from dataset_scripts.records import ObjectTrack, VideoRecord, write_records
+from processing_elysium import ElysiumProcessor
 from train.card import model_card
 from train.config import load_recipe
 from train.miniature.build import build_model
@@ -29,6 +30,7 @@ def plain(one):
 
 def test_publish(tmp_path):
     one = recipe(stage(name="a"), stage(name="later", tasks={"chat": 1.0}), tower=TOWER)
+    one.tracking_defaults = {"single_pass_up_to": 8}
     final = run_recipe(dataclasses.replace(one, stages=one.stages[:1]), tmp_path / "run")
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(plain(one)))
     for _ in range(2):  # the second replaces the first
@@ -39,6 +41,10 @@ def test_publish(tmp_path):
     card = (tmp_path / "shipped" / "README.md").read_text()
     assert 'model="shipped"' in card and "| a | vision_tower, selector" in card
     assert "later" not in card and "not taught to" in card  # a stage that came after the published one
+    processor = ElysiumProcessor.from_pretrained(tmp_path / "shipped")
+    assert processor.tracking_defaults == {"single_pass_up_to": 8}
+    taught = sorted({task for source in one.stages[0].sources for task in source.tasks})
+    assert sorted(processor.trained_on["tasks"]) == taught and processor.trained_on["material"] == "drawn shapes"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.yaml", "run", "shipped"]
 
 

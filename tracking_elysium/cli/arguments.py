@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import Field, fields
+from importlib import metadata
 from typing import Any, NoReturn
 
-from .commands import DEFAULT_MODEL, ask, describe, track
+from ..options import TrackingOptions, takes_none
+from .commands import ask, describe, track
 from .convert import add_convert
 
 _TRACK_EXAMPLES = """examples:
@@ -28,6 +31,19 @@ _ASK_EXAMPLES = """examples:
 """
 
 
+_EXAMPLES = """examples:
+  elysium track examples/sample.mp4 --expression "the large white cross" --output outputs/tracked.mp4
+  elysium track swans.mp4 --box 34,40,120,160 --json swans.json
+  elysium describe swans.mp4 --box 34,40,120,160
+  elysium ask swans.mp4 "What is on the lake?"
+  elysium convert sty-yyj/elysium_7b elysium-7b --dtype bf16
+
+A box is x1,y1,x2,y2 in pixels of the original frame: left, top, right, bottom.
+Without --model the small checkpoint of the clone answers, which knows drawn shapes only; for real video convert the
+authors' (the last example) and pass --model elysium-7b. `elysium COMMAND --help` says more.
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Argument errors as one line; the usage is what --help is for."""
 
@@ -37,13 +53,33 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """The argument parser of all commands."""
-    parser = _Parser(prog="elysium", description="Object perception in videos: track, describe, ask.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = _Parser(
+        prog="elysium",
+        usage="elysium COMMAND VIDEO [options]",
+        description="Object perception in videos: where an object is in every frame, what it is, what happens.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version(), help="show the versions, and exit")
+    commands = parser.add_subparsers(
+        dest="command", required=True, title="commands", metavar="COMMAND", parser_class=_Parser
+    )
     _add_track(commands)
     _add_describe(commands)
     _add_ask(commands)
     add_convert(commands)
     return parser
+
+
+def _version() -> str:
+    """Versions of this package and of what it runs on, without importing any of them."""
+    found = []
+    for name in ("elysium", "torch", "transformers"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    return ", ".join(found)
 
 
 def _add_track(commands: Any) -> None:
@@ -70,42 +106,29 @@ def _add_track(commands: Any) -> None:
     output.add_argument("--json", metavar="FILE", help="frames, seconds, pixel boxes, scores; - prints it")
     output.add_argument("--csv", metavar="FILE", help="the same as a table, one line per object and frame")
     output.add_argument("--contact-sheet", metavar="FILE.png", help="twelve frames of the result in one picture")
-    how = parser.add_argument_group("how")
-    how.add_argument("--prompt", metavar="TEXT", help="own question with {box} or {expression} in it")
-    how.add_argument(
-        "--gap-policy", metavar="NAME", help="frames without a box: hold (default), previous_velocity, none"
-    )
-    how.add_argument(
-        "--rsot-continuation", metavar="NAME", help="later clips continue from the box (default) or expression"
-    )
-    how.add_argument("--clip-len", type=int, metavar="N", help="frames per clip of a long video (default: 8)")
-    how.add_argument("--overlap", type=int, metavar="N", help="frames shared by neighbouring clips (default: 1)")
-    how.add_argument(
-        "--single-pass-up-to", type=int, metavar="N", help="videos up to N frames go in one piece (default: 32)"
-    )
-    how.add_argument(
-        "--decoding", metavar="NAME", help="drafted (default): several tokens per pass; plain: one; same answers"
-    )
-    how.add_argument(
-        "--constrained",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="hold answers to the box format, every frame gets a box (default), or leave the model its own words",
-    )
-    how.add_argument(
-        "--compile",
-        action="store_true",
-        default=None,
-        help="compile the language model: for long videos (drafted only)",
-    )
-    how.add_argument(
-        "--vision-memory-mb",
-        type=int,
-        metavar="MB",
-        help="memory of the vision tower's passes (default: the device's)",
-    )
+    how = parser.add_argument_group("how (a checkpoint may ask for other defaults)")
+    for option in fields(TrackingOptions):
+        _add_option(how, option)
     how.add_argument("--stats", action="store_true", help="say what the run cost (stderr, and in --json)")
     _add_common(parser)
+
+
+def _add_option(group: Any, option: Field[Any]) -> None:
+    """A flag for a field of `TrackingOptions`; what is not typed leaves the default to the pipeline."""
+    flag, about, kind = "--" + option.name.replace("_", "-"), option.metadata["about"], str(option.type)
+    if option.default is not None:
+        shown = str(option.default).lower() if isinstance(option.default, bool) else option.default
+        about += f" (default: {shown})"
+    if kind == "bool":
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
+        return
+    number = int if "int" in kind else float if "float" in kind else str
+
+    def read(text: str) -> Any:
+        return None if takes_none(option) and text.lower() == "none" else number(text)
+
+    read.__name__ = number.__name__  # argparse names the type by it
+    group.add_argument(flag, type=read, metavar=option.metadata["metavar"], default=argparse.SUPPRESS, help=about)
 
 
 def _add_describe(commands: Any) -> None:
@@ -149,7 +172,7 @@ def _add_ask(commands: Any) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     common = parser.add_argument_group("model")
-    common.add_argument("--model", default=DEFAULT_MODEL, metavar="DIR", help="checkpoint folder or Hub id (elysium)")
+    common.add_argument("--model", metavar="DIR", help="checkpoint folder or Hub id (default: the clone's elysium/)")
     common.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ..., or auto to spread (default: the GPU if any)"
     )

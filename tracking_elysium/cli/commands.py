@@ -7,10 +7,16 @@ when a command needs them.
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..options import TrackingOptions, check_count
+
 DEFAULT_MODEL = "elysium"
+PATHS = ("video", "model", "output", "json", "csv", "contact_sheet")  # may have any bytes that a file system has
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def track(args: argparse.Namespace) -> int:
@@ -18,13 +24,13 @@ def track(args: argparse.Namespace) -> int:
     from ..queries import Subjects, make_queries
     from .output import Report, Stopwatch, progress
 
+    _check(args, ("batch_size",))
+    options = tracking_options(args)
+    TrackingOptions(**options)
     subjects = Subjects(_boxes(args.box), args.expression, args.start_frame, args.label)
     report = Report.from_args(args)
     source, processor = _open(args)
     queries = make_queries(source, processor, subjects, args.direction)
-    names = ("clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "prompt")
-    names += ("decoding", "constrained", "compile", "vision_memory_mb")
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     pipe = load_pipeline(args, processor)
     frames = pipe(
         source,
@@ -49,8 +55,10 @@ def track(args: argparse.Namespace) -> int:
 def describe(args: argparse.Namespace) -> int:
     """Run `elysium describe`."""
     from ..queries import Subjects, make_queries
-    from .output import write_json
+    from .output import check_output_arguments, write_json
 
+    _check(args, ("batch_size", "num_frames", "frame_interval", "max_new_tokens"))
+    check_output_arguments(args, ("json",))
     subjects = Subjects(_boxes(args.box), None, args.start_frame, None)
     if subjects.box is None:
         raise ValueError("--box is missing; pass the box of the object to describe.")
@@ -77,6 +85,7 @@ def describe(args: argparse.Namespace) -> int:
 
 def ask(args: argparse.Namespace) -> int:
     """Run `elysium ask`."""
+    _check(args, ("batch_size", "num_frames", "max_new_tokens"))
     if not args.question.strip():
         raise ValueError("the question is empty; say what you want to know.")
     source, processor = _open(args)
@@ -91,6 +100,28 @@ def ask(args: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def tracking_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of `TrackingOptions` that were typed."""
+    return {one.name: getattr(args, one.name) for one in fields(TrackingOptions) if hasattr(args, one.name)}
+
+
+def _check(args: argparse.Namespace, counts: tuple[str, ...]) -> None:
+    """Check what needs neither video nor model, and find the model's folder.
+
+    Raises:
+        ValueError: a text that is no UTF-8, a count below 1, an unknown number format, or see `resolve_model`.
+    """
+    for name, value in vars(args).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and name not in PATHS and text != text.encode("utf-8", "ignore").decode():
+                raise ValueError(f"{name} {text!a} is no UTF-8 text; check the encoding of your terminal.")
+    for name in counts:
+        check_count(name, getattr(args, name), optional=name == "batch_size")
+    if args.dtype not in DTYPES:
+        raise ValueError(f"--dtype {args.dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
+    args.model = resolve_model(args.model)
 
 
 def _boxes(texts: list[str] | None) -> list[list[float]] | None:
@@ -114,13 +145,30 @@ def _open(args: argparse.Namespace) -> tuple[Any, Any]:
     """The opened video and the model's processor; the model itself is not needed to find most errors."""
     if "://" not in args.video and not Path(args.video).exists():
         raise ValueError(f"{args.video!r} does not exist; check the path.")
-    args.model = resolve_model(args.model)
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    processor = transformers.AutoProcessor.from_pretrained(args.model)
+    # The code of this package serves; a folder that asks for its own would ask the user, who may not be there.
+    processor = _loaded(args, transformers.AutoProcessor.from_pretrained, args.model, trust_remote_code=False)
+    if not hasattr(processor, "open_video"):
+        raise ValueError(f"--model {args.model!r} is no Elysium checkpoint; pass one, or `elysium convert` it first.")
     return processor.open_video(args.video), processor
+
+
+def _loaded(args: argparse.Namespace, load: Any, *words: Any, **options: Any) -> Any:
+    """What `load` gives; whatever a damaged checkpoint makes it raise is one error.
+
+    Raises:
+        ValueError: the checkpoint cannot be loaded.
+    """
+    try:
+        return load(*words, **options)
+    except Exception as error:  # damaged weights and configurations raise anything
+        if args.debug:
+            raise
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"--model {args.model!r} cannot be loaded: {reason}") from error
 
 
 def load_pipeline(args: argparse.Namespace, processor: Any) -> Any:
@@ -129,42 +177,64 @@ def load_pipeline(args: argparse.Namespace, processor: Any) -> Any:
 
     from ..pipeline_video_tracking import VideoTrackingPipeline
 
-    allowed = ("auto", "float32", "bfloat16", "float16")
-    if args.dtype not in allowed:
-        raise ValueError(f"--dtype {args.dtype!r} is unknown; use one of {', '.join(allowed)}.")
-    _check_device(args.device)
+    check_device(args.device)
     spread = args.device == "auto"
-    model = AutoModelForImageTextToText.from_pretrained(
-        args.model, dtype=args.dtype, device_map="auto" if spread else None
-    ).eval()
+    options = {"dtype": args.dtype, "device_map": "auto" if spread else None, "trust_remote_code": False}
+    model = _loaded(args, AutoModelForImageTextToText.from_pretrained, args.model, **options).eval()
+    _check_parts(args, model, processor)
     device = None if spread else args.device
     return VideoTrackingPipeline(model=model, processor=processor, task="video-tracking", device=device)
 
 
-def _check_device(name: str | None) -> None:
+def _check_parts(args: argparse.Namespace, model: Any, processor: Any) -> None:
+    """Raise ValueError where model and processor of one folder do not belong together."""
+    wanted, given = getattr(model.config, "num_image_tokens", None), processor.num_image_tokens
+    if wanted != given:
+        raise ValueError(
+            f"--model {args.model!r}: config.json says {wanted} tokens per frame (`num_image_tokens`) and "
+            f"processor_config.json {given}; save both anew from one model."
+        )
+
+
+def check_device(name: str | None) -> None:
+    """Raise ValueError unless torch can put something on the device ("auto" and None pass)."""
     import torch
 
+    if name in (None, "auto"):
+        return
     try:
-        kind = None if name in (None, "auto") else torch.device(name).type
-    except RuntimeError:
-        raise ValueError(f"--device {name!r} is not a device; use cpu, cuda, cuda:1, mps ... or auto.") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name!r}: torch sees no CUDA device here; leave --device out or pass cpu.")
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        allowed = "cpu, cuda, cuda:1, mps ... or auto"
+        raise ValueError(f"--device {name!r} is not a device of this machine; use {allowed} ({reason}).") from None
 
 
-def resolve_model(name: str) -> str:
+def resolve_model(name: str | None) -> str:
     """The folder or Hub id to load; the default is the small checkpoint that lies beside the packages in a clone.
 
+    Args:
+        name: what was typed; None for nothing.
+
     Raises:
-        ValueError: a path that does not exist, or the default where there is no clone.
+        ValueError: a folder without a checkpoint, a path that does not exist, or the default where there is no clone.
     """
-    if Path(name).is_dir():
-        return name
-    if name == DEFAULT_MODEL:
-        beside = Path(__file__).resolve().parents[2] / DEFAULT_MODEL
-        if (beside / "config.json").is_file():
-            return str(beside)
+    beside = Path(__file__).resolve().parents[2] / DEFAULT_MODEL
+    typed = Path(DEFAULT_MODEL if name is None else os.path.expanduser(name))
+    for folder in (beside, typed) if name is None else (typed, beside) if name == DEFAULT_MODEL else (typed,):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    if name in (None, DEFAULT_MODEL):
         raise ValueError(f"the default checkpoint {str(beside)!r} is not there; run from a clone or pass --model DIR.")
+    if typed.is_dir():
+        inner = typed / DEFAULT_MODEL
+        hint = (
+            f"; did you mean {str(inner)!r}?" if (inner / "config.json").is_file() else "; pass a checkpoint folder."
+        )
+        raise ValueError(f"--model {name!r} is a folder without config.json{hint}")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name  # a Hub id
     raise ValueError(f"--model {name!r} is neither a folder nor a Hub id (owner/name).")

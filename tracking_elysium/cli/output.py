@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..visualize import contact_sheet, draw_objects, write_video
+from ..whole_files import check_outputs, written_whole
 
 TABLE_ROWS = 24
 SHEET_FRAMES = 12
@@ -58,10 +60,10 @@ class Report:
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> Report:
-        """Take the output arguments, create their folders.
+        """Take the output arguments; nothing is made before there is something to write.
 
         Raises:
-            ValueError: an ending that says another format, or a folder in the place of a file.
+            ValueError: an ending that says another format, a file that is in use, or see `check_outputs`.
         """
         for name, value, endings in (
             ("--output", args.output, (".mp4",)),
@@ -69,11 +71,7 @@ class Report:
         ):
             if value is not None and Path(value).suffix.lower() not in endings:
                 raise ValueError(f"{name} {value!r} must end in {' or '.join(endings)}.")
-        paths = [path for path in (args.output, args.json, args.csv, args.contact_sheet) if path not in (None, "-")]
-        for path in map(Path, paths):
-            if path.is_dir():
-                raise ValueError(f"{str(path)!r} is a folder; pass the name of a file to write.")
-            path.parent.mkdir(parents=True, exist_ok=True)
+        check_output_arguments(args, ("output", "json", "csv", "contact_sheet"))
         optional = [None if value is None else Path(value) for value in (args.output, args.csv, args.contact_sheet)]
         return cls(video=optional[0], json=args.json, csv=optional[1], sheet=optional[2])
 
@@ -112,6 +110,18 @@ class Report:
             print(f"wrote {path}")
 
 
+def check_output_arguments(args: argparse.Namespace, names: tuple[str, ...]) -> None:
+    """Check the named arguments as files to write, against each other, the video and the model; "-" is none.
+
+    Raises:
+        ValueError: see `check_outputs`.
+    """
+    given = {f"--{name.replace('_', '-')}": getattr(args, name) for name in names}
+    model = args.model if args.model is not None and Path(args.model).is_dir() else None
+    outputs = {name: None if (name, path) == ("--json", "-") else path for name, path in given.items()}
+    check_outputs(outputs, {"the video": args.video, "the model": model})
+
+
 def document(video: str, source: Any, queries: list[Any], results: list[dict[str, Any]]) -> dict[str, Any]:
     """The JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
     size = (source.width, source.height) * 2
@@ -120,22 +130,29 @@ def document(video: str, source: Any, queries: list[Any], results: list[dict[str
         box = None if query.box is None else [round(v * s, 2) for v, s in zip(query.box, size, strict=True)]
         asked = {"expression": query.expression} if box is None else {"box": box}
         objects.append({"id": query.id, "label": query.label, "start_frame": query.start_frame, **asked})
-    head = {"video": video, "width": source.width, "height": source.height, "fps": source.fps}
+    head = {
+        "video": os.fsencode(video).decode("utf-8", "replace"),
+        "width": source.width,
+        "height": source.height,
+        "fps": source.fps,
+    }
     return {**head, "objects": objects, "frames": [_rounded(result) for result in results]}
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write a document as JSON; "-" prints it."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     if path == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(content, indent=1, ensure_ascii=not unicode, allow_nan=False))
+        return
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with written_whole(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
     """Write one line per object and frame."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"])
         for result in map(_rounded, results):
@@ -166,7 +183,9 @@ def write_sheet(path: Path, source: Any, results: list[dict[str, Any]], title: s
         raise ValueError("no frame was tracked; there is nothing to put on a contact sheet.")
     shown = [results[place] for place in _spread(len(results), SHEET_FRAMES)]
     frames = source.read([result["frame"] for result in shown])
-    contact_sheet(frames, shown[: len(frames)], title=title).save(path)
+    sheet = contact_sheet(frames, shown[: len(frames)], title=title)
+    with written_whole(path) as part:
+        sheet.save(part, format="PNG" if path.suffix.lower() == ".png" else "JPEG")
 
 
 def print_stats(stats: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 The selector learns to score patches that show an object higher. The projector gets weights in closed form: its first
 layer reads the coordinates of the box as a row of hinges and the words of the object as classes, its second layer is
 the least-squares map to the sum of the embeddings of the words and of the numbers. Found by gradient descent instead,
-it would keep only what varies slowly with a coordinate, and numbers could not be told from their neighbours.
+it would keep only what varies slowly with a coordinate, and numbers could not be told from their neighbors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from dataset_scripts.synthetic import SyntheticConfig
 from modeling_elysium.modeling_elysium import ElysiumModel
 from processing_elysium import ElysiumProcessor
+from processing_elysium.boxes import GRID
 
 from .config import TowerConfig
 from .patches import PATCH_LABELS, PatchSource
@@ -99,7 +100,7 @@ def _fit_projector(
     words = torch.cat(
         [functional.one_hot(labels[:, i], 1 + len(v))[:, 1:] for i, v in enumerate(PATCH_LABELS.values())], dim=1
     ).float()
-    place, place_bias = _least_squares(hidden[shown], boxes[shown])
+    corner_weight, corner_bias = _least_squares(hidden[shown], boxes[shown])
     word, word_bias = _least_squares(hidden, words)
     first, second = projector.linear_1, projector.linear_2
     hinges = max(0, (first.out_features - words.shape[1]) // (BOXES + 1))
@@ -109,8 +110,8 @@ def _fit_projector(
         # Hinges open away from the middle, so that none grows larger than half the frame.
         for threshold in torch.linspace(0, 1, hinges):
             sign = 1.0 if threshold >= 0.5 else -1.0
-            first.weight[rows] = sign * steepness * place[corner]
-            first.bias[rows] = sign * steepness * (place_bias[corner] - threshold)
+            first.weight[rows] = sign * steepness * corner_weight[corner]
+            first.bias[rows] = sign * steepness * (corner_bias[corner] - threshold)
             rows += 1
     free = first.out_features - rows
     first.weight[rows : rows + words.shape[1]] = 4 * word[:free]
@@ -136,7 +137,7 @@ def _least_squares(
 
 
 def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[str, torch.Tensor]:
-    """Embeddings of each label's words, `(1 + classes, D)` with zeros for no object, and of the numbers `(100, D)`."""
+    """Embed each label's words, `(1 + classes, D)` with zeros for no object, and the numbers, `(GRID, D)`."""
     table = model.get_input_embeddings().weight.detach()
 
     def embed(texts: list[str]) -> torch.Tensor:
@@ -147,13 +148,13 @@ def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[s
         name: torch.cat([torch.zeros(1, table.shape[1]), embed([f" {value}" for value in values])])
         for name, values in PATCH_LABELS.items()
     }
-    return {**words, "number": embed([str(n) for n in range(100)])}
+    return {**words, "number": embed([str(n) for n in range(GRID)])}
 
 
 def _target(words: dict[str, torch.Tensor], labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """What the projector should make of M patches, `(M, D)`; zero where there is no object."""
     total = sum(words[name][labels[..., i]] for i, name in enumerate(PATCH_LABELS))
-    numbers = words["number"][(boxes * 100).long().clamp(0, 99)]  # (M, 4, D)
+    numbers = words["number"][(boxes * GRID).long().clamp(0, GRID - 1)]  # (M, 4, D)
     quarter = numbers.shape[-1] // BOXES
     rolled = sum(numbers[..., i, :].roll(i * quarter, dims=-1) for i in range(BOXES))
     return total + rolled * (labels[..., :1] > 0)

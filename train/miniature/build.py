@@ -2,7 +2,7 @@
 
 The paper starts from a pretrained CLIP and Vicuna. Where neither can be had, this makes the same classes at small
 size, with an initialisation that learns quickly: positions and numbers start as sines and cosines, so that nearby
-places and nearby numbers start out alike.
+positions and nearby numbers start out alike.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast,
 from dataset_scripts.synthetic import COLOURS, MOTIONS, SHAPES, SIZES, TEXTURES
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+from processing_elysium.boxes import GRID, format_boxes
 from processing_elysium.prompts import TEMPLATES
 
 from .config import BuildConfig
@@ -30,15 +31,16 @@ EMBEDDING_SCALE = 0.5
 LOOK_UP_SHARPNESS = 1.6
 COPY_STRENGTH = 0.7
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
-# Words with their space, numbers (each of 0..100 becomes one piece), other signs one by one but for "],", white space.
-# Nothing may grow together with the colon of "ASSISTANT:", where the prompt ends and the answer begins.
-_SPLIT = r" ?[A-Za-z]+| ?[0-9]{1,3}|\],| ?[^\sA-Za-z0-9]|\s+"
+_NUMBERS = range(GRID + 1)
+# Words with their space, numbers (each of 0..GRID becomes one piece), other signs one by one but for "],", and white
+# space. Nothing may grow together with the colon of "ASSISTANT:", where the prompt ends and the answer begins.
+_SPLIT = rf" ?[A-Za-z]+| ?[0-9]{{1,{len(str(GRID))}}}|\],| ?[^\sA-Za-z0-9]|\s+"
 
 _SYSTEM = re.compile(r'set vicuna = "[^"]*"')
 
 
 def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that knows our prompts, captions and the numbers 0 to 100 as single pieces.
+    """A byte-level BPE that knows our prompts, captions and the numbers 0 to GRID as single pieces.
 
     Any text can be encoded (unknown words fall back to bytes) and decodes to itself.
 
@@ -55,12 +57,13 @@ def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> P
     )
     tokenizer.decoder = decoders.ByteLevel()
     # Numbers first: they must each become one piece, so they are seen most often.
-    numbers = [text for n in range(101) for text in (str(n), f" {n}")] * 200
+    numbers = [text for n in _NUMBERS for text in (str(n), f" {n}")] * 200
     words = [w for templates in TEMPLATES.values() for t in templates for w in (t, t.replace("{", " {"))] * 4
     if captions is None:
         looks = itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)
         captions = [f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in looks]
-    boxes = ["USER: Frame 1: [23,45,46,72], Frame 2: [5,1,7,9].\nASSISTANT: the object, the"] * 500
+    written = format_boxes([(0.23, 0.45, 0.46, 0.72), (0.05, 0.01, 0.07, 0.09)])
+    boxes = [f"USER: {written}.\nASSISTANT: the object, the"] * 500
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[PAD, BOS, EOS, IMAGE],
@@ -77,7 +80,7 @@ def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> P
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    for text in (str(n) for n in range(101)):
+    for text in map(str, _NUMBERS):
         assert len(fast.encode(text, add_special_tokens=False)) == 1, f"{text} is not one piece: raise vocab_size"
     return fast
 
@@ -134,11 +137,11 @@ def _start_well(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTok
     embeddings = model.get_input_embeddings().weight
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
     for prefix in ("", " "):
-        ids = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
+        ids = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in _NUMBERS]
         if all(len(pieces) == 1 for pieces in ids):
-            places = torch.tensor([pieces[0] for pieces in ids])
-            sines = _sines(torch.arange(101) / 100, embeddings.shape[1]) * math.sqrt(2) * EMBEDDING_SCALE
-            embeddings[places] = 0.95 * sines + 0.3 * embeddings[places]
+            tokens = torch.tensor([pieces[0] for pieces in ids])
+            sines = _sines(torch.tensor(_NUMBERS) / GRID, embeddings.shape[1]) * math.sqrt(2) * EMBEDDING_SCALE
+            embeddings[tokens] = 0.95 * sines + 0.3 * embeddings[tokens]
     if not model.config.tie_word_embeddings:
         model.get_output_embeddings().weight.copy_(0.1 * embeddings)
     layers = model.model.language_model.layers
@@ -163,9 +166,9 @@ def _look_up_and_copy(attention: nn.Module) -> None:
         attention.o_proj.weight[:, rows] = COPY_STRENGTH * value.T
 
 
-def _sines(place: torch.Tensor, width: int) -> torch.Tensor:
-    """`(P,)` places in [0, 1] to `(P, width)`: sines and cosines with wavelengths from 2 down to 1/25."""
+def _sines(values: torch.Tensor, width: int) -> torch.Tensor:
+    """Encode `(P,)` values in [0, 1] as `(P, width)`: sines and cosines with wavelengths from 2 down to 1/25."""
     pairs = math.ceil(width / 2)
     frequency = math.pi * torch.logspace(0, math.log10(50), pairs)
-    angle = place[:, None] * frequency
+    angle = values[:, None] * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]

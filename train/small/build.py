@@ -11,6 +11,7 @@ import torch
 from transformers import Dinov2Config, LlamaConfig, set_seed
 
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
+from modeling_elysium.image_features import NUM_CHANNELS
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
 from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
@@ -18,6 +19,9 @@ from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy
 __all__ = ["build_small"]
 
 IMAGE_SIZE, TOWER_LAYERS = 224, 8
+# Of the start of the edge finders: their layer, size of the mark of text, gains of similarity and of side, and of what
+# they write.
+EDGE_LAYER, TEXT_MARK, ALIKE_GAIN, EDGE_GAIN, EDGE_OUTPUT = 1, 1.0, 40.0, 16.0, 0.6
 
 
 def build_small(
@@ -104,12 +108,7 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
             embeddings[rows] = 0.95 * sines + 0.3 * embeddings[rows]
     model.get_output_embeddings().weight.copy_(0.1 * embeddings)
     if model.config.patch_position_embedding:
-        rows, columns = model.config.patch_grid
-        centers = [(torch.arange(n) + 0.5) / n for n in (rows, columns)]
-        y, x = torch.meshgrid(*centers, indexing="ij")
-        half = width // 2
-        grid = torch.cat([_sines(x.flatten(), half), _sines(y.flatten(), width - half)], dim=1)
-        model.model.patch_positions.weight.copy_(grid * math.sqrt(2) * EMBEDDING_SCALE)
+        model.model.patch_positions.weight.copy_(_places(model) * math.sqrt(2) * EMBEDDING_SCALE)
     projector = model.model.multi_modal_projector
     for linear in (projector.linear_1, projector.linear_2):
         # Inputs of unit size come out at the size of the embeddings.
@@ -121,3 +120,56 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
             linear.weight.mul_((2 * len(layers)) ** -0.5)
         _look_up_and_copy(layer.self_attn)
+    if model.config.patch_position_embedding and model.config.reference_similarity:
+        _find_edges(model, layers[EDGE_LAYER].self_attn)
+
+
+def _places(model: ElysiumForConditionalGeneration) -> torch.Tensor:
+    """Sines of the patches' centers, (N, D), with the wavelengths of the number embeddings: x and y in turn."""
+    rows, columns = model.config.patch_grid
+    centers = [(torch.arange(n) + 0.5) / n for n in (rows, columns)]
+    y, x = torch.meshgrid(*centers, indexing="ij")
+    width = model.config.text_config.hidden_size
+    by_x, by_y = _sines(x.flatten(), width), _sines(y.flatten(), width)
+    takes_x = (torch.arange(width) // 2 % 2 == 0).expand_as(by_x)
+    return torch.where(takes_x, by_x, by_y)
+
+
+def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Module) -> None:
+    """Let the heads of one layer start as finders of the left, upper, right and lower edge of the known object.
+
+    A head attends to the patches that are more like the object than like its surroundings, those farthest to its side
+    most of all, and writes their place as a number. Without this start a small model needs more than a thousand steps
+    until it looks at the searched window at all (docs/LOG.md); which of the four numbers is wanted it learns soon.
+
+    Two directions of the embeddings are set aside: one marks text, so that queries are alike, the other carries the
+    similarity. Queries and keys meet in the dimensions that rotary positions turn the least.
+    """
+    text, alike = -2, -1
+    embeddings = model.get_input_embeddings().weight
+    embeddings[:, [text, alike]] = torch.tensor([TEXT_MARK, 0.0])
+    model.get_output_embeddings().weight[:, [text, alike]] = 0.0
+    model.model.patch_positions.weight[:, [text, alike]] = 0.0
+    first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
+    channel = first.in_features - NUM_CHANNELS + 2  # more like the object than like its surroundings
+    first.weight[:2] = 0.0
+    first.weight[0, channel], first.weight[1, channel] = 1.0, -1.0
+    second.weight[[text, alike]] = 0.0
+    second.weight[alike, 0], second.weight[alike, 1] = 1.0, -1.0  # gelu(s) - gelu(-s) = s
+    size, half = attention.head_dim, attention.head_dim // 2
+    for head in range(min(4, attention.config.num_attention_heads)):
+        axis, sign = head % 2, 1.0 if head < 2 else -1.0  # x, y; lower, upper end
+        rows = slice(head * size, (head + 1) * size)
+        query, key = attention.q_proj.weight[rows], attention.k_proj.weight[rows]
+        query.mul_(0.1)
+        key.mul_(0.1)
+        query[half - 1, text] = key[half - 1, alike] = math.sqrt(ALIKE_GAIN)
+        query[size - 1, text] = math.sqrt(EDGE_GAIN)
+        key[size - 1, 2 * axis + 1] = sign * math.sqrt(EDGE_GAIN)  # the cosine that falls from one side to the other
+        value, output = attention.v_proj.weight[rows], attention.o_proj.weight[:, rows]
+        value.zero_()
+        output.zero_()
+        for pair in range(half):
+            for part in range(2):
+                value[2 * pair + part, 4 * pair + 2 * axis + part] = 1.0
+                output[4 * pair + 2 * axis + part, 2 * pair + part] = EDGE_OUTPUT
