@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from processing_elysium.frames import open_video, random_indices
+from processing_elysium.video_source import VideoSource
 
 from .records import VideoRecord, parse_record
 from .synthetic import SPLITS, SyntheticConfig, make_clip
 
-__all__ = ["Clip", "RecordsSource", "Source", "SyntheticSource", "open_frames"]
+__all__ = ["Clip", "RecordsSource", "Source", "SyntheticSource", "open_frames", "open_recorded"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 _START_ATTEMPTS = 30
@@ -191,7 +192,7 @@ def open_frames(record: VideoRecord, root: str | os.PathLike[str] = ".") -> list
         with open_video([_path(record.video[index], root) for index in indices]) as video:
             frames = video.read(range(len(indices)))
     else:
-        with open_video(_opened(record, root)) as video:
+        with open_recorded(record, root) as video:
             frames = video.read(indices)
     if len(frames) < len(indices):
         raise ValueError(
@@ -201,17 +202,27 @@ def open_frames(record: VideoRecord, root: str | os.PathLike[str] = ".") -> list
     return list(frames)
 
 
-def _count_frames(record: VideoRecord, root: str | os.PathLike[str]) -> int:
-    with open_video(_opened(record, root)) as video:
-        return video.num_frames
+def open_recorded(record: VideoRecord, root: str | os.PathLike[str] = ".") -> VideoSource:
+    """Open the whole video of a record.
 
+    Args:
+        record: with `video`.
+        root: folder that `video` is relative to.
 
-def _opened(record: VideoRecord, root: str | os.PathLike[str]) -> Any:
-    """What `open_video` takes for a record whose `video` is one file."""
+    Raises:
+        ValueError: the record names no video, or it cannot be read.
+    """
     if record.video is None:
         raise ValueError("the record names no `video`; give the path of a video or an image.")
+    if isinstance(record.video, list):
+        return open_video([_path(name, root) for name in record.video])
     path = _path(record.video, root)
-    return [path] if record.video.lower().endswith(IMAGE_SUFFIXES) else path
+    return open_video([path] if record.video.lower().endswith(IMAGE_SUFFIXES) else path)
+
+
+def _count_frames(record: VideoRecord, root: str | os.PathLike[str]) -> int:
+    with open_recorded(record, root) as video:
+        return video.num_frames
 
 
 def _path(name: str, root: str | os.PathLike[str]) -> str:

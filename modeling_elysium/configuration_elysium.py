@@ -20,6 +20,9 @@ from transformers.configuration_utils import SubConfigSpec
 # Towers whose patch tokens come last in the sequence and whose depth is `num_hidden_layers`.
 VISION_MODEL_TYPES = ("clip_vision_model", "siglip_vision_model", "dinov2", "dinov2_with_registers")
 
+# Compressors whose tokens stand for one patch each; the others mix patches.
+ONE_PATCH_PER_TOKEN = ("t_selector", "mlp")
+
 
 def concat_windows(grid: tuple[int, int]) -> dict[int, tuple[int, int]]:
     """List the windows into which neighboring patches of a grid can be joined.
@@ -182,7 +185,7 @@ class ElysiumConfig(PreTrainedConfig):
                 f"num_image_tokens is {kept}, but compressor_type={self.compressor_type!r} on a grid of "
                 f"{self.patch_grid[0]} x {self.patch_grid[1]} patches allows {rule}."
             )
-        if self.compressor_type in ("concat", "cross_attention"):
+        if self.compressor_type not in ONE_PATCH_PER_TOKEN:
             self._check_one_patch_each()
 
     def _check_one_patch_each(self) -> None:

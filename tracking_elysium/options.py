@@ -10,7 +10,8 @@ import numbers
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-GAP_POLICIES = ("hold", "previous_velocity", "none")
+from .gap_policy import GAP_POLICIES
+
 RSOT_CONTINUATIONS = ("box", "expression")
 DECODINGS = ("drafted", "plain")
 LARGEST = 1_000_000  # of any count: beyond it is a slip of the keyboard
@@ -34,7 +35,7 @@ class TrackingOptions:
         overlap: frames shared by neighboring clips.
         single_pass_up_to: videos of at most this many frames go in one piece. A source of unknown length (a camera)
             is read this far ahead to find out; 0 starts with the first clip.
-        gap_policy: `"hold"`, `"previous_velocity"` or `"none"`, see `bridge_gap`.
+        gap_policy: what is reported for a frame without a box: one of `GAP_POLICIES` in `gap_policy.py`.
         rsot_continuation: `"box"`: an expression is grounded in the first clip, later clips continue from the box;
             `"expression"`: it is grounded anew in every clip (the authors' released behavior).
         prompt: a template with `{box}` or `{expression}` instead of the built-in wording.

@@ -1,4 +1,4 @@
-"""Boxes become trajectories: what is remembered of one object, what stands in a gap, and the results."""
+"""Boxes become trajectories: what is remembered of one object, and the results."""
 
 from __future__ import annotations
 
@@ -8,32 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .gap_policy import bridge_gap
 from .queries import ObjectQuery
 from .zoom import ZoomState
-
-
-def bridge_gap(policy: str, seen: list[tuple[int, np.ndarray]], step: int) -> np.ndarray | None:
-    """Return the box to report for a frame whose answer held none.
-
-    Args:
-        policy: `"hold"` repeats the last box; `"previous_velocity"` moves it on by the velocity of its center between
-            the last two boxes, never past the frame's edge; `"none"` reports nothing.
-        seen: the latest (step, box (4,) in [0, 1]) pairs that the model gave, oldest first; at most two are used.
-        step: the step of the gap; a step is one frame in the direction of tracking.
-
-    Returns:
-        Box of shape (4,) in [0, 1], or None when the policy is `"none"` or nothing was seen yet.
-    """
-    if policy == "none" or not seen:
-        return None
-    last_step, last = seen[-1]
-    if policy == "hold" or len(seen) < 2:
-        return last.copy()
-    first_step, first = seen[-2]
-    center, half = (last[:2] + last[2:]) / 2, (last[2:] - last[:2]) / 2
-    velocity = (center - (first[:2] + first[2:]) / 2) / (last_step - first_step)
-    center = np.clip(center + velocity * (step - last_step), 0.0, 1.0)  # a center in the frame leaves a box with area
-    return np.clip(np.concatenate([center - half, center + half]), 0.0, 1.0)
 
 
 @dataclass

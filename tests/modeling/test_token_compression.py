@@ -1,11 +1,15 @@
+from typing import get_args
+
 import pytest
 import torch
 
-from modeling_elysium import ElysiumConfig
+from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from modeling_elysium.token_compression import TSelector, build_compressor, initially_kept
-from tests.modeling.tiny_models import tiny_config
+from tests.modeling.tiny_models import tiny_config, tiny_frames, tiny_model, tiny_prompt
 
 F, N, C, K = 3, 16, 32, 6
+# For every compressor a number of tokens that it can give of the tiny model's 4 x 4 patches.
+TOKEN_COUNTS = {"t_selector": 6, "concat": 4, "cross_attention": 5, "mlp": 16}
 
 
 def build(**fields) -> torch.nn.Module:
@@ -149,3 +153,24 @@ def test_no_compression_hands_everything_on():
     frames = features()
     assert compressor(frames) == (frames, None)
     assert not list(compressor.parameters())
+
+
+def test_every_compressor_is_tested():
+    assert set(TOKEN_COUNTS) == set(get_args(ElysiumConfig.__dataclass_fields__["compressor_type"].type))
+
+
+@pytest.mark.parametrize(("kind", "num_kept"), TOKEN_COUNTS.items())
+def test_each_compressor_runs_learns_and_is_saved_in_the_model(kind, num_kept, tmp_path):
+    model = tiny_model(compressor_type=kind, num_image_tokens=num_kept)
+    compressor, frames = model.model.selector, tiny_frames(F)
+    tokens, kept = compressor(features())
+    assert tokens.shape == (F, num_kept, compressor.output_size)
+    assert kept is None or kept.shape == (F, num_kept)
+    input_ids = torch.tensor([tiny_prompt(5, 0, 7, 0, 8, 0, 9, 10, num_kept=num_kept)])
+    model(input_ids=input_ids, pixel_values=frames, labels=input_ids).loss.backward()
+    still = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert still == []
+    model.save_pretrained(tmp_path)
+    again = ElysiumForConditionalGeneration.from_pretrained(tmp_path)
+    for found, tokens in zip(*(m.get_image_features(frames).pooler_output for m in (again, model)), strict=True):
+        assert torch.equal(found, tokens)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracking_elysium.exchange import ClipAnswer
+from tracking_elysium.gap_policy import GAP_POLICIES
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.queries import ObjectQuery
 from tracking_elysium.scheduling import track_videos
@@ -126,7 +127,7 @@ def test_a_model_that_says_nothing_useful_keeps_the_start_box():
     st.lists(
         st.one_of(st.text(max_size=40), st.from_regex(r"(Frame [0-9]+: \[[0-9,.-]{0,12}\]?,? ?){0,9}")), max_size=9
     ),
-    st.sampled_from(["hold", "previous_velocity", "none"]),
+    st.sampled_from(GAP_POLICIES),
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
