@@ -16,12 +16,13 @@ from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 
 from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
 
-__all__ = ["build_small"]
+__all__ = ["build_small", "hold_edges"]
 
 IMAGE_SIZE, TOWER_LAYERS = 224, 8
+RESERVED = slice(-4, None)  # directions of the embeddings that the edge finders use
 # Of the start of the edge finders: their layer, size of the mark of text, gains of similarity and of side, and of what
 # they write.
-EDGE_LAYER, TEXT_MARK, ALIKE_GAIN, EDGE_GAIN, EDGE_OUTPUT = 1, 1.0, 40.0, 16.0, 0.6
+EDGE_LAYER, TEXT_MARK, ALIKE_GAIN, EDGE_GAIN, EDGE_OUTPUT = 0, 1.0, 60.0, 24.0, 1.0
 
 
 def build_small(
@@ -142,30 +143,33 @@ def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Modu
     most of all, and writes their place as a number. Without this start a small model needs more than a thousand steps
     until it looks at the searched window at all (docs/LOG.md); which of the four numbers is wanted it learns soon.
 
-    Two directions of the embeddings are set aside: one marks text, so that queries are alike, the other carries the
-    similarity. Queries and keys meet in the dimensions that rotary positions turn the least.
+    Four directions of the embeddings are set aside: one marks text, so that queries are alike, one carries the similarity
+    and two the place of a patch. Queries and keys meet in the dimensions that rotary positions turn the least.
     """
-    text, alike = -2, -1
-    embeddings = model.get_input_embeddings().weight
-    embeddings[:, [text, alike]] = torch.tensor([TEXT_MARK, 0.0])
-    model.get_output_embeddings().weight[:, [text, alike]] = 0.0
-    model.model.patch_positions.weight[:, [text, alike]] = 0.0
+    text, alike, places = -1, -2, (-3, -4)  # RESERVED
+    embeddings, positions = model.get_input_embeddings().weight, model.model.patch_positions.weight
+    embeddings[:, RESERVED] = 0.0
+    embeddings[:, text] = TEXT_MARK
+    model.get_output_embeddings().weight[:, RESERVED] = 0.0
+    positions[:, RESERVED] = 0.0
+    for axis, place in enumerate(places):  # the cosine that falls from one side to the other, x and y
+        positions[:, place] = positions[:, 2 * axis + 1]
     first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
     channel = first.in_features - NUM_CHANNELS + 2  # more like the object than like its surroundings
     first.weight[:2] = 0.0
     first.weight[0, channel], first.weight[1, channel] = 1.0, -1.0
-    second.weight[[text, alike]] = 0.0
+    second.weight[RESERVED] = 0.0
     second.weight[alike, 0], second.weight[alike, 1] = 1.0, -1.0  # gelu(s) - gelu(-s) = s
     size, half = attention.head_dim, attention.head_dim // 2
     for head in range(min(4, attention.config.num_attention_heads)):
         axis, sign = head % 2, 1.0 if head < 2 else -1.0  # x, y; lower, upper end
         rows = slice(head * size, (head + 1) * size)
         query, key = attention.q_proj.weight[rows], attention.k_proj.weight[rows]
-        query.mul_(0.1)
-        key.mul_(0.1)
+        query.zero_()
+        key.zero_()
         query[half - 1, text] = key[half - 1, alike] = math.sqrt(ALIKE_GAIN)
         query[size - 1, text] = math.sqrt(EDGE_GAIN)
-        key[size - 1, 2 * axis + 1] = sign * math.sqrt(EDGE_GAIN)  # the cosine that falls from one side to the other
+        key[size - 1, places[axis]] = sign * math.sqrt(EDGE_GAIN)
         value, output = attention.v_proj.weight[rows], attention.o_proj.weight[:, rows]
         value.zero_()
         output.zero_()
@@ -173,3 +177,25 @@ def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Modu
             for part in range(2):
                 value[2 * pair + part, 4 * pair + 2 * axis + part] = 1.0
                 output[4 * pair + 2 * axis + part, 2 * pair + part] = EDGE_OUTPUT
+
+
+def hold_edges(model: ElysiumForConditionalGeneration) -> None:
+    """Drop the gradients of what `_find_edges` set, between backward pass and step.
+
+    What the heads write disturbs all other words at first, and the quickest way to mend that is to unlearn them. Held for
+    some hundred steps, until the layers after them have learned to read them where they are wanted, they stay.
+    """
+    model.model.language_model.layers[EDGE_LAYER].self_attn.zero_grad(set_to_none=True)
+    projector = model.model.multi_modal_projector
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    for weight, part in (
+        (embeddings.weight, (slice(None), RESERVED)),
+        (head.weight, (slice(None), RESERVED)),
+        (model.model.patch_positions.weight, (slice(None), RESERVED)),
+        (projector.linear_1.weight, (slice(0, 2), slice(None))),
+        (projector.linear_1.bias, (slice(0, 2),)),
+        (projector.linear_2.weight, (RESERVED, slice(None))),
+        (projector.linear_2.bias, (RESERVED,)),
+    ):
+        if weight.grad is not None:
+            weight.grad[part] = 0.0

@@ -167,7 +167,13 @@ def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return overlap / (area - overlap).clamp(min=1e-6)
 
 
-def answer_loss(hidden: torch.Tensor, head: torch.nn.Module, batch: Sequences, numbers: torch.Tensor) -> tuple:
+def answer_loss(
+    hidden: torch.Tensor,
+    head: torch.nn.Module,
+    batch: Sequences,
+    numbers: torch.Tensor,
+    words_weight: float = 1.0,
+) -> tuple[torch.Tensor, dict[str, float]]:
     """Total loss of a batch from the last hidden states.
 
     Args:
@@ -175,6 +181,7 @@ def answer_loss(hidden: torch.Tensor, head: torch.nn.Module, batch: Sequences, n
         head: maps hidden states to logits.
         batch: what was read.
         numbers: (100,) token ids.
+        words_weight: of the cross-entropy of tokens that are no number of a learned box.
 
     Returns:
         The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU.
@@ -185,7 +192,7 @@ def answer_loss(hidden: torch.Tensor, head: torch.nn.Module, batch: Sequences, n
     spots = (labels != IGNORED).nonzero().squeeze(-1)
     words = functional.cross_entropy(head(flat[spots - 1]).float(), labels[spots])
     log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan")}
-    loss = words
+    loss = words_weight * words
     if len(batch.places):
         entropy, overlap, iou = box_loss(head(flat[batch.places - 1]), batch.boxes, numbers)
         loss = loss + entropy.mean() + overlap.mean()

@@ -24,7 +24,7 @@ from processing_elysium.prompts import Task
 from ..config import load_yaml
 from ..miniature.cpu import prepare_cpu
 from ..optimizer import MuonAdamW, is_hidden_matrix
-from .build import build_small
+from .build import build_small, hold_edges
 from .follow import greedy_boxes
 from .objective import answer_loss, number_token_ids, pairwise_iou, write_sequences
 from .pool import Pool
@@ -50,6 +50,8 @@ class SmallRecipe:
         steps: steps of the whole schedule.
         warmup_steps: linear rise of the rates.
         decay_steps: steps at the end in which the rates fall to zero along a cosine.
+        hold_steps: steps in which the heads that start as edge finders stay as they are, see `build.hold_edges`.
+        words_weight: weight of the cross-entropy of all other tokens beside that of the boxes.
         learning_rate: AdamW, of everything but hidden matrices.
         muon_learning_rate: Muon, of hidden matrices.
         weight_decay: of both.
@@ -73,6 +75,8 @@ class SmallRecipe:
     steps: int = 20_000
     warmup_steps: int = 100
     decay_steps: int = 3000
+    hold_steps: int = 0
+    words_weight: float = 1.0
     learning_rate: float = 1e-3
     muon_learning_rate: float = 4e-3
     weight_decay: float = 0.02
@@ -179,9 +183,11 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
                 mm_encoder_outputs={"image": window_features(model, features, boxes)},
                 use_cache=False,
             )
-            loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers)
+            loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers, recipe.words_weight)
         optimizer.zero_grad()
         loss.backward()
+        if step < recipe.hold_steps:
+            hold_edges(model)
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
         optimizer.step()
         step += 1
