@@ -1,6 +1,6 @@
 """The `elysium` distribution: the packages processing_, modeling_ and tracking_elysium, the command `elysium`.
 
-Training, data construction, metrics and the demo live beside these packages in the repository and are run from a
+Training, data construction and metrics live beside these packages in the repository and are run from a
 clone; they are not part of the wheel. Settings of tools are in pyproject.toml, the tested set in constraints.txt.
 """
 
@@ -35,7 +35,6 @@ LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7"]
-SPACE = ["gradio>=5.0"]
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",
@@ -68,13 +67,12 @@ setup(
         "train": TRAIN + DISTRIBUTED,
         "data": DATA,
         "eval": EVAL,
-        "space": SPACE,
         "small": SMALL,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
         "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SPACE + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[

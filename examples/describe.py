@@ -1,8 +1,9 @@
-"""Say what is in a box (Video-REG), and answer a question about the whole video.
+"""Say what is in a box (Video-REG).
 
     python examples/describe.py [VIDEO] [x1,y1,x2,y2]
 
-The embedded checkpoint was taught descriptions of drawn shapes, and no questions.
+The embedded checkpoint was taught descriptions of drawn shapes. Checkpoints that were taught questions answer them with
+`pipe.ask(video, "What moves to the left?")`.
 """
 
 import sys
@@ -18,7 +19,6 @@ def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> str:
     corners = tuple(float(number) for number in box.split(","))
     (item,) = pipe(video, box=corners, task="describe", num_frames=8, frame_interval=4)
     print(f"in the box: {item['description']}")
-    print("moving left?", pipe.ask(video, "What moves to the left?", num_frames=8, max_new_tokens=16))
     return item["description"]
 
 
