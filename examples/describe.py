@@ -2,8 +2,8 @@
 
     python examples/describe.py [VIDEO] [x1,y1,x2,y2]
 
-The embedded checkpoint was taught descriptions of drawn shapes. Checkpoints that were taught questions answer them with
-`pipe.ask(video, "What moves to the left?")`.
+The embedded checkpoint was taught descriptions of drawn shapes. Checkpoints that were taught questions answer them
+with `pipe.ask(video, "What moves to the left?")`.
 """
 
 import sys

@@ -143,8 +143,8 @@ def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Modu
     most of all, and writes their place as a number. Without this start a small model needs more than a thousand steps
     until it looks at the searched window at all (docs/LOG.md); which of the four numbers is wanted it learns soon.
 
-    Four directions of the embeddings are set aside: one marks text, so that queries are alike, one carries the similarity
-    and two the place of a patch. Queries and keys meet in the dimensions that rotary positions turn the least.
+    Four directions of the embeddings are set aside: one marks text, so that queries are alike, one carries the
+    similarity and two the place of a patch. Queries and keys meet in the dimensions that rotary positions turn the least.
     """
     text, alike, places = -1, -2, (-3, -4)  # RESERVED
     embeddings, positions = model.get_input_embeddings().weight, model.model.patch_positions.weight
@@ -182,8 +182,8 @@ def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Modu
 def hold_edges(model: ElysiumForConditionalGeneration) -> None:
     """Drop the gradients of what `_find_edges` set, between backward pass and step.
 
-    What the heads write disturbs all other words at first, and the quickest way to mend that is to unlearn them. Held for
-    some hundred steps, until the layers after them have learned to read them where they are wanted, they stay.
+    What the heads write disturbs all other words at first, and the quickest way to mend that is to unlearn them. Held
+    for some hundred steps, until the layers after them have learned to read them where they are wanted, they stay.
     """
     model.model.language_model.layers[EDGE_LAYER].self_attn.zero_grad(set_to_none=True)
     projector = model.model.multi_modal_projector
