@@ -144,7 +144,7 @@ def _find_edges(model: ElysiumForConditionalGeneration, attention: torch.nn.Modu
     until it looks at the searched window at all (docs/LOG.md); which of the four numbers is wanted it learns soon.
 
     Four directions of the embeddings are set aside: one marks text, so that queries are alike, one carries the
-    similarity and two the place of a patch. Queries and keys meet in the dimensions that rotary positions turn the least.
+    similarity and two the place of a patch. Queries and keys meet in the dimensions that rotary positions turn least.
     """
     text, alike, places = -1, -2, (-3, -4)  # RESERVED
     embeddings, positions = model.get_input_embeddings().weight, model.model.patch_positions.weight
