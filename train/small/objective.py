@@ -108,7 +108,9 @@ def write_sequences(
         labels.append([IGNORED] * len(start) + rest)
         spots = []
         if true:
-            spots = [len(start) + i for i, t in enumerate(rest) if t in is_number and not _is_frame_number(rest, i)]
+            spots = [
+                len(start) + i for i, t in enumerate(rest) if t in is_number
+            ]  # " 1" of "Frame 1" is another token than "1"
             spots = [spots[i : i + 4] for i in range(0, len(spots), 4)]
             assert len(spots) == len(true), (answer, len(spots))
         learned = first_learned if task is Task.SOT else 0
@@ -128,11 +130,6 @@ def write_sequences(
         places=torch.tensor(places, dtype=torch.long).view(-1, 4),
         boxes=torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4),
     )
-
-
-def _is_frame_number(tokens: list[int], place: int) -> bool:
-    """Frame numbers are written with a space in front and so are other tokens; kept for tokenizers where not."""
-    return False
 
 
 def box_loss(

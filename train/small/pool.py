@@ -36,7 +36,7 @@ BATCH_EXAMPLES = 8
 def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2Model:
     """The first `LAYER` blocks of DINOv2-small, whose hidden state is read without the final norm."""
     tower = Dinov2Model.from_pretrained(folder).eval().to(dtype)
-    tower.encoder.layer = tower.encoder.layer[:LAYER] if hasattr(tower.encoder, "layer") else tower.encoder.layer
+    tower.encoder.layer = tower.encoder.layer[:LAYER]
     tower.layernorm = torch.nn.Identity()
     return tower
 
