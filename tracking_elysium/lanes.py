@@ -133,6 +133,7 @@ class Lane:
         parsed = [processor.post_process_boxes(item.text, len(clip.frames), partial=partial) for item in answers]
         told = {id(question.track): told for question, *told in zip(self._questions, parsed, answers, strict=True)}
         windows = {id(question.track): question.windows for question in self._questions}
+        first_shared = self.clip_end - max(self.options.cut[1], 1)
         first = stop = self.decided - clip.first_step
         while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, told)):
             stop += 1
@@ -142,7 +143,6 @@ class Lane:
                 window = windows[id(track)][frame_in_clip] if id(track) in windows else None
                 decided = self._decide(track, frame_in_clip, box, window)
                 yield clip.frames[frame_in_clip], track, score, decided
-            first_shared = self.clip_end - max(self.options.cut[1], 1)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + stop
 

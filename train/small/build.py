@@ -18,7 +18,9 @@ from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy
 
 __all__ = ["build_small", "hold_edges"]
 
+# What the tower sees and how much of it is run; the pool of features is made with the same.
 IMAGE_SIZE, TOWER_LAYERS = 224, 8
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVED = slice(-4, None)  # directions of the embeddings that the edge finders use
 # Of the start of the edge finders: their layer, size of the mark of text, gains of similarity and of side, and of what
 # they write.
@@ -70,8 +72,8 @@ def build_small(
     processor = ElysiumProcessor(
         image_processor=ElysiumImageProcessor(
             size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-            image_mean=[0.485, 0.456, 0.406],
-            image_std=[0.229, 0.224, 0.225],
+            image_mean=list(IMAGE_MEAN),
+            image_std=list(IMAGE_STD),
         ),
         tokenizer=tokenizer,
         num_image_tokens=config.num_image_tokens,
@@ -121,8 +123,13 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
             linear.weight.mul_((2 * len(layers)) ** -0.5)
         _look_up_and_copy(layer.self_attn)
-    if model.config.patch_position_embedding and model.config.reference_similarity:
+    if _has_edges(model):
         _find_edges(model, layers[EDGE_LAYER].self_attn)
+
+
+def _has_edges(model: ElysiumForConditionalGeneration) -> bool:
+    """Whether the model has what edge finders need: places of patches, and their similarity to the object."""
+    return model.config.patch_position_embedding and model.config.reference_similarity
 
 
 def _places(model: ElysiumForConditionalGeneration) -> torch.Tensor:
@@ -183,8 +190,11 @@ def hold_edges(model: ElysiumForConditionalGeneration) -> None:
     """Drop the gradients of what `_find_edges` set, between backward pass and step.
 
     What the heads write disturbs all other words at first, and the quickest way to mend that is to unlearn them. Held
-    for some hundred steps, until the layers after them have learned to read them where they are wanted, they stay.
+    for some hundred steps, until the layers after them have learned to read them where they are wanted, they stay. A
+    model without edge finders is left as it is.
     """
+    if not _has_edges(model):
+        return
     model.model.language_model.layers[EDGE_LAYER].self_attn.zero_grad(set_to_none=True)
     projector = model.model.multi_modal_projector
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()

@@ -1,6 +1,6 @@
 """One-pass evaluation of a checkpoint under training: all sequences of a split side by side, frame by frame.
 
-python -m train.small.ope runs/small/model --data ../shared/realdata --split val
+python -m train.small.ope runs/small/model --data DATA --split val
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluate_metrics.tracking_ope.ope import evaluate_ope
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
-from processing_elysium.boxes import iou
-from tracking_elysium.zoom import SEARCH_FACTOR, TEMPLATE_FACTOR, window_around
+from processing_elysium.boxes import xyxy_to_xywh
+from tracking_elysium.exchange import VideoFrame
+from tracking_elysium.zoom import SEARCH_FACTOR, ZoomState
 
 from .follow import greedy_boxes
 from .material import Material
 from .pool import encode_crops
 from .run import window_features
 
-__all__ = ["follow_all"]
+__all__ = ["follow_all", "summary"]
+
+BATCH = 32
 
 
 class _Tower:
@@ -47,89 +51,100 @@ def follow_all(
     factor: float = SEARCH_FACTOR,
     bf16: bool = False,
     present_above: float = 0.5,
-    tower: Any = None,
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Track every row from its first box; sequences of one length class share batches.
+    """Track every row from its first box, with the search windows of the session.
+
+    Args:
+        model: the model.
+        processor: its processor.
+        material: the split.
+        rows: numbers of its videos.
+        factor: of the search window.
+        bf16: matrix products in bfloat16.
+        present_above: below this probability that there is a box the last one is kept.
 
     Returns:
         Row number to {"boxes": (F, 4) unit, "truth": (F, 4), "presence": (F,)}.
     """
-    tower = tower or _Tower(model)
+    tower = _Tower(model)
     state: dict[int, dict[str, Any]] = {}
     for number in rows:
         row = material.videos[number]
         first = next(i for i, box in enumerate(row["boxes"]) if box is not None)
         box = np.asarray(row["boxes"][first], dtype=np.float64)
-        image = material.frame(row, first)
-        window = window_around(box, image.shape[1], image.shape[0], TEMPLATE_FACTOR)
-        patches = encode_crops(tower, [window.crop(image)])[0]
-        state[number] = {
-            "row": row,
-            "at": first,
-            "template": patches,
-            "known": window.from_frame(box, *image.shape[1::-1]).clip(0, 1),
-            "boxes": [box],
-            "presence": [1.0],
-            "factor": factor,
-        }
-    while live := [n for n in rows if state[n]["at"] + 1 < state[n]["row"]["n_frames"]]:
-        for start in range(0, len(live), 32):
-            items = [state[n] for n in live[start : start + 32]]
-            _advance(model, processor, tower, material, items, bf16, factor, present_above)
+        zoom = ZoomState(factor)
+        zoom.begin(VideoFrame(first, None, material.frame(row, first)), box)
+        zoom.template.patches = encode_crops(tower, [zoom.template.image])[0]
+        state[number] = {"row": row, "at": first, "zoom": zoom, "boxes": [box], "presence": [1.0]}
+    while live := [item for item in state.values() if item["at"] + 1 < item["row"]["n_frames"]]:
+        for start in range(0, len(live), BATCH):
+            _advance(model, processor, tower, material, live[start : start + BATCH], bf16, present_above)
     results = {}
-    for number in rows:
-        item = state[number]
-        truth = [np.full(4, np.nan) if b is None else b for b in item["row"]["boxes"]]
-        results[number] = {
-            "boxes": np.array(item["boxes"]),
-            "truth": np.array(truth)[-len(item["boxes"]) :],
-            "presence": np.array(item["presence"]),
-        }
+    for number, item in state.items():
+        truth = np.array([np.full(4, np.nan) if b is None else b for b in item["row"]["boxes"]])
+        boxes = np.array(item["boxes"])
+        results[number] = {"boxes": boxes, "truth": truth[-len(boxes) :], "presence": np.array(item["presence"])}
     return results
 
 
-def _advance(model, processor, tower, material, items, bf16, factor, present_above) -> None:
-    windows, crops, sizes = [], [], []
+def _advance(
+    model: Any,
+    processor: Any,
+    tower: _Tower,
+    material: Material,
+    items: list[dict[str, Any]],
+    bf16: bool,
+    present_above: float,
+) -> None:
+    """Follow every item one frame on."""
+    frames, looks = [], []
     for item in items:
         item["at"] += 1
-        image = material.frame(item["row"], item["at"])
-        sizes.append(image.shape[1::-1])
-        windows.append(window_around(item["boxes"][-1], *sizes[-1], item["factor"]))
-        crops.append(windows[-1].crop(image))
+        frames.append(VideoFrame(item["at"], None, material.frame(item["row"], item["at"])))
+        looks.append(item["zoom"].look(frames[-1], item["boxes"][-1]))
+    templates = [item["zoom"].template for item in items]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        patches = encode_crops(tower, crops)
-        both = torch.stack([torch.stack([item["template"] for item in items]), patches], 1)
-        known = np.stack([item["known"] for item in items])
-        boxes = torch.tensor(known, dtype=torch.float32)[:, None]
-        features = window_features(model, both, boxes)
+        searched = encode_crops(tower, [cut.image for cut, _ in looks])
+        both = torch.stack([torch.stack([template.patches for template in templates]), searched], 1)
+        known = np.stack([template.reference_box for template in templates])
+        features = window_features(model, both, torch.tensor(known, dtype=torch.float32)[:, None])
         found, presence = greedy_boxes(model, processor, features, known)
-    for item, window, size, box, sure in zip(items, windows, sizes, found.numpy(), presence.tolist(), strict=True):
-        usable = sure > present_above and (box[2:] > box[:2]).all()
-        item["boxes"].append(window.to_frame(box, *size) if usable else item["boxes"][-1])
-        item["factor"] = factor if usable else min(item["factor"] * 1.2, 2 * factor)
+    for item, frame, (_, window), box, sure in zip(
+        items, frames, looks, found.numpy(), presence.tolist(), strict=True
+    ):
+        size, last = frame.image.shape[1::-1], item["boxes"][-1]
+        now = np.clip(window.to_frame(box, *size), 0.0, 1.0)
+        if sure <= present_above or not (now[2:] > now[:2]).all():
+            now = None
+        item["zoom"].note(last, now, size)
+        item["boxes"].append(last if now is None else now)
         item["presence"].append(sure)
 
 
-def summary(material: Material, results: dict[int, dict[str, np.ndarray]]) -> dict[str, float]:
-    """OPE of all rows (mean over rows), and of the first row of every sequence; keep-the-first-box beside it."""
-    scores, static, names = [], [], []
+def summary(material: Material, results: dict[int, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Score rows by the project's metric (pytracking's rules), the mean over rows; keep-the-first-box beside it.
+
+    Frames without a true box are left out: most rows do not say whether the object is absent there.
+
+    Returns:
+        "auc", "precision" and "static" (the AUC of the first box, kept), and "per", row id to AUC.
+    """
+    truth, boxes, static = [], [], []
     for number, item in results.items():
-        row = material.videos[number]
-        scale = np.array([row["width"], row["height"]] * 2)
-        valid = ~np.isnan(item["truth"]).any(-1)
-        for boxes, into in ((item["boxes"], scores), (np.repeat(item["boxes"][:1], len(valid), 0), static)):
-            into.append(_auc(boxes * scale, item["truth"] * scale, valid))
-        names.append(row["id"])
+        scale = np.array([material.videos[number][side] for side in ("width", "height")] * 2)
+        for into, value in ((truth, item["truth"]), (boxes, item["boxes"])):
+            into.append(xyxy_to_xywh(value * scale))
+        static.append(np.repeat(boxes[-1][:1], len(boxes[-1]), 0))
+    # Boxes may begin at the very edge of the frame, where x or y is 0.
+    rules = {"convention": "pytracking_unclipped", "absent_as": "ignore"}
+    scores = evaluate_ope(boxes, truth, **rules)
+    ids = [material.videos[number]["id"] for number in results]
     return {
-        "auc": round(float(np.mean(scores)), 4),
-        "static": round(float(np.mean(static)), 4),
-        "per": dict(zip(names, np.round(scores, 3).tolist(), strict=True)),
+        "auc": round(scores["auc"], 4),
+        "precision": round(scores["precision"], 4),
+        "static": round(evaluate_ope(static, truth, **rules)["auc"], 4),
+        "per": {name: round(video["auc"], 3) for name, video in zip(ids, scores["per_video"], strict=True)},
     }
-
-
-def _auc(boxes: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> float:
-    overlap = np.where(valid, iou(boxes, np.nan_to_num(truth)), np.nan)
-    return float(np.mean([np.nanmean(overlap > t) for t in np.arange(21) * 0.05]))
 
 
 def main(arguments: list[str] | None = None) -> None:

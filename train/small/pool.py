@@ -20,23 +20,22 @@ import torch
 from PIL import Image
 from transformers import Dinov2Model
 
+from .build import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, TOWER_LAYERS
 from .material import Material
 from .paste import Sprites
 from .views import draw_example
 
 __all__ = ["Pool", "encode_crops", "load_tower"]
 
-IMAGE_SIZE, LAYER = 224, 8
-MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
-STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+MEAN, STD = (np.array(values, np.float32) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
 SHARD_EXAMPLES = 512
 BATCH_EXAMPLES = 8
 
 
 def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2Model:
-    """The first `LAYER` blocks of DINOv2-small, whose hidden state is read without the final norm."""
+    """The first `TOWER_LAYERS` blocks of DINOv2-small, whose hidden state is read without the final norm."""
     tower = Dinov2Model.from_pretrained(folder).eval().to(dtype)
-    tower.encoder.layer = tower.encoder.layer[:LAYER]
+    tower.encoder.layer = tower.encoder.layer[:TOWER_LAYERS]
     tower.layernorm = torch.nn.Identity()
     return tower
 
@@ -103,7 +102,7 @@ class Pool:
         return len(self.index)
 
     def batch(self, items: np.ndarray) -> dict[str, Any]:
-        """Examples by number: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
+        """Examples in the order of their numbers: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
         tokens, scales, boxes, labels = [], [], [], []
         for shard, row in self.index[np.sort(items)]:
             data = self._shards[self.names[shard]]

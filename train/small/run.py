@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,8 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
 
     Args:
         recipe: what to do.
-        output: folder of checkpoints and the log; what is there is continued.
+        output: folder of `latest.pt` (continued if it is there), `best.pt` (best validation) and the log. Which
+            examples a step sees depends on how many the pool holds then.
         threads: of PyTorch.
         minutes: stop after so many, with a checkpoint; None runs to the end.
         bf16: matrix products in bfloat16 where the processor has them.
@@ -170,7 +172,7 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         _load_trained(model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    log, began, saved, shown = None, time.time(), time.time(), 0
+    log, began, saved, first = None, time.time(), time.time(), step
     while step < recipe.steps and (minutes is None or time.time() - began < minutes * 60):
         factor = rate_at(step, recipe)
         for group, rate in zip(optimizer.param_groups, base, strict=True):
@@ -193,14 +195,14 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         step += 1
         now = {k: v for k, v in now.items() if v == v}
         log = now if log is None else {**now, **log, **{k: 0.97 * log.get(k, v) + 0.03 * v for k, v in now.items()}}
-        if time.time() - saved > recipe.minutes_between_saves * 60 or step == recipe.steps or step == 30:
+        if time.time() - saved > recipe.minutes_between_saves * 60 or step == recipe.steps:
             saved = time.time()
             _save(latest, model, optimizer, step)
             pool.refresh()
-            line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - shown or 1), 2)}
+            line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - first), 2)}
             line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
-            with open(output / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            if _note(output / "log.jsonl", line):
+                _copy(latest, output / "best.pt")
             print(json.dumps(line), flush=True)
             model.train()
             model.model.vision_tower.eval()
@@ -233,6 +235,20 @@ def _save(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, 
     part = path.with_suffix(".part")
     torch.save({"model": _trained(model), "optimizer": optimizer.state_dict(), "step": step}, part)
     os.replace(part, path)
+
+
+def _note(path: Path, line: dict[str, float]) -> bool:
+    """Append a line to the log; whether it has the best validation so far, earlier parts of the run included."""
+    earlier = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return all(json.loads(text)["val_iou"] < line["val_iou"] for text in earlier)
+
+
+def _copy(source: Path, target: Path) -> None:
+    part = target.with_suffix(".part")
+    shutil.copyfile(source, part)
+    os.replace(part, target)
 
 
 @torch.no_grad()

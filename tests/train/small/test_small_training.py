@@ -9,16 +9,17 @@ from processing_elysium.prompts import Task
 from tests.house.source import ROOT
 from tests.train.small.tiny_data import write_material
 from train.config import load_yaml
+from train.small import ope as ope_module
 from train.small import pool as pool_module
 from train.small import run as run_module
-from train.small.build import build_small
+from train.small.build import EDGE_LAYER, RESERVED, build_small, hold_edges
 from train.small.follow import greedy_boxes
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
-from train.small.pool import Pool
+from train.small.pool import Pool, encode_crops
 from train.small.run import SmallRecipe, rate_at, train, window_features
 
-from .test_examples import FlatTower
+from .test_examples import FlatTower, bright_box
 
 TEXT = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -147,6 +148,111 @@ def test_greedy_boxes_are_what_generate_writes(small, folder):
     assert ((presence > 0) & (presence < 1)).all()
 
 
+def test_edge_finders_look_at_the_edges_of_the_object():
+    """Untrained, the heads of the first layer attend to the leftmost, uppermost, rightmost and lowest object patch."""
+    text = {**TEXT, "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}
+    model, processor = build_small(["lamp"], text, {**ELYSIUM, "num_image_tokens": 64}, vocab_size=900)
+    model.eval()
+    model.model.language_model.set_attn_implementation("eager")
+    patches = torch.randn(2, 16, 16, 384, generator=torch.Generator().manual_seed(0))
+    kind = torch.randn(384, generator=torch.Generator().manual_seed(1))
+    patches[0, 4:12, 4:12] = patches[1, 3:6, 8:13] = kind  # rows, columns: in the template, and in the window
+    batch = patches.flatten(1, 2)[None]
+    known = torch.tensor([[[0.25, 0.25, 0.75, 0.75]]])
+    boxes = np.array([known[0, 0].numpy(), [8 / 16, 3 / 16, 13 / 16, 6 / 16]])
+    read = write_sequences(processor, [(Task.SOT, boxes, "")], np.random.default_rng(0), number_token_ids(processor))
+    features = window_features(model, batch, known)
+    with torch.no_grad():
+        out = model.model(
+            input_ids=read.input_ids, mm_encoder_outputs={"image": features}, output_attentions=True, use_cache=False
+        )
+    columns = (read.input_ids[0] == processor.image_token_id).nonzero().flatten()[64:]  # of the searched window
+    kept = features.kept_indices[1]
+    places = torch.stack([kept % 16, kept // 16]).float()  # x, y
+    for head, (axis, edge) in enumerate([(0, 8), (1, 3), (0, 12), (1, 5)]):
+        weights = out.attentions[EDGE_LAYER][0, head, read.places[0, head] - 1, columns]
+        assert weights.sum() > 0.6, head  # not on text, nor on the template
+        mean = (weights * places[axis]).sum() / weights.sum()
+        assert abs(mean - edge) < 1.5, (head, mean)
+
+
+def test_edge_finders_are_held(small):
+    model, _ = small
+    attention = model.model.language_model.layers[EDGE_LAYER].self_attn
+    before = {name: value.clone() for name, value in attention.state_dict().items()}
+    embeddings = model.get_input_embeddings().weight
+    reserved = embeddings[:, RESERVED].detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    hold_edges(model)
+    with torch.no_grad():
+        saved = {name: value.clone() for name, value in model.state_dict().items()}
+        optimizer.step()
+    for name, value in attention.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert torch.equal(embeddings[:, RESERVED], reserved)
+    assert not torch.equal(embeddings, saved["model.language_model.embed_tokens.weight"])  # the rest moved
+    model.load_state_dict(saved)
+    model.zero_grad()
+
+
+def test_a_model_without_edge_finders_has_nothing_to_hold():
+    plain, _ = build_small(["lamp"], TEXT, {"num_image_tokens": 16}, vocab_size=900)
+    for parameter in plain.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    hold_edges(plain)
+    assert all(parameter.grad is not None and parameter.grad.all() for parameter in plain.parameters())
+
+
+def test_pooled_features_are_those_of_the_model(small):
+    """Windows are resized and normalized for the pool as the model's own processor does it."""
+    model, processor = small
+    crops = [
+        np.random.default_rng(n).integers(0, 256, (side, side, 3), dtype=np.uint8) for n, side in ((0, 90), (1, 300))
+    ]
+    pixels = processor.image_processor(crops, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = model.model.patches(model.model.encode_patches(pixels).last_hidden_state)
+        found = encode_crops(ope_module._Tower(model), crops)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_rows_are_followed_and_scored(small, folder, monkeypatch):
+    """Where the bright rectangle is found in every window it is followed; where nothing is, the first box is kept."""
+    model, processor = small
+    material, seen = Material(folder, "val"), []
+
+    def encode(tower, crops):
+        seen[:] = crops
+        return torch.zeros(len(crops), 256, 384)
+
+    def look(model, processor, features, known):
+        return torch.tensor(np.stack([bright_box(crop) for crop in seen]), dtype=torch.float32), torch.ones(len(seen))
+
+    monkeypatch.setattr(ope_module, "encode_crops", encode)
+    monkeypatch.setattr(ope_module, "greedy_boxes", look)
+    results = ope_module.follow_all(model, processor, material, [0, 1])
+    assert results[0]["boxes"].shape == results[0]["truth"].shape == (6, 4)
+    known = ~np.isnan(results[1]["truth"]).any(-1)
+    assert known.sum() == 5
+    for item in results.values():
+        true = ~np.isnan(item["truth"]).any(-1)
+        np.testing.assert_allclose(item["boxes"][true], item["truth"][true], atol=0.03)
+    good = ope_module.summary(material, results)
+    perfect = {n: {**item, "boxes": np.nan_to_num(item["truth"], nan=0.5)} for n, item in results.items()}
+    assert good["auc"] > 0.8 > good["static"]
+    assert ope_module.summary(material, perfect)["auc"] == pytest.approx(20 / 21, abs=1e-4)
+    monkeypatch.setattr(ope_module, "greedy_boxes", lambda *a: (look(*a)[0], torch.zeros(len(seen))))
+    lost = ope_module.follow_all(model, processor, material, [0])
+    np.testing.assert_array_equal(lost[0]["boxes"], np.repeat(lost[0]["boxes"][:1], 6, 0))
+
+
+def test_the_best_validation_is_told(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert [run_module._note(log, {"val_iou": value}) for value in (0.2, 0.5, 0.4, 0.6)] == [True, True, False, True]
+
+
 def recipe(folder, **changes):
     settings = {
         "data": str(folder), "tower": "", "pool": str(folder / "pool/train"), "val_pool": str(folder / "pool/val"),
@@ -183,4 +289,5 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch
     for name, value in one["model"].items():
         torch.testing.assert_close(value, two["model"][name], atol=1e-6, rtol=1e-5, msg=name)
     assert not list((tmp_path / "parts").glob("*.part"))
+    assert (tmp_path / "parts" / "best.pt").exists()
     assert (tmp_path / "parts" / "model" / "model.safetensors").exists()
