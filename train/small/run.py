@@ -201,8 +201,9 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
             pool.refresh()
             line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - first), 2)}
             line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
-            if _note(output / "log.jsonl", line):
-                _copy(latest, output / "best.pt")
+            best = output / "best.pt"
+            if _note(output / "log.jsonl", line) or not best.exists():
+                _copy(latest, best)
             print(json.dumps(line), flush=True)
             model.train()
             model.model.vision_tower.eval()
