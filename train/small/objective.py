@@ -16,10 +16,12 @@ from torch.nn import functional
 
 from processing_elysium import ElysiumProcessor
 from processing_elysium.boxes import GRID, format_box
-from processing_elysium.prompts import Task
+from processing_elysium.prompts import TRACKING_TASKS, Task
 
-__all__ = ["Sequences", "box_loss", "number_token_ids", "write_sequences"]
+__all__ = ["Item", "Sequences", "box_loss", "number_token_ids", "write_sequences"]
 
+# Task, boxes (F, 4), and the class name or, where the question is asked in words, the expression.
+Item = tuple[Task, np.ndarray, str]
 IGNORED = -100
 SMOOTHING_CELLS = 1.2
 
@@ -60,20 +62,20 @@ def tracking_answer(boxes: np.ndarray) -> str:
 def conversation(
     processor: ElysiumProcessor, task: Task, boxes: np.ndarray, label: str, rng: np.random.Generator
 ) -> tuple[str, str, list[np.ndarray]]:
-    """Prompt, answer, and the boxes in the answer whose numbers are learned.
+    """Write prompt and answer, and tell which boxes in the answer have numbers to learn.
 
     Args:
         processor: writes the prompt.
-        task: SOT, VIDEO_REG, REC or REG.
-        boxes: (F, 4) of the windows.
-        label: class name.
+        task: SOT, RSOT, VIDEO_REG, REC or REG.
+        boxes: (F, 4) of the frames, NaN where the object is absent.
+        label: class name; for RSOT and REC the expression.
         rng: draws a wording; the first one of a task, which evaluation uses, half of the time.
     """
     wording = None if rng.random() < 0.5 else rng
-    asked = {"expression": label} if task is Task.REC else {"box": boxes[0]}
+    asked = {"expression": label} if task in (Task.REC, Task.RSOT) else {"box": boxes[0]}
     messages = processor.build_messages(task, num_frames=len(boxes), rng=wording, **asked)
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    if task is Task.SOT:
+    if task in TRACKING_TASKS:
         return prompt, tracking_answer(boxes), [box for box in boxes if not np.isnan(box).any()]
     if task is Task.REC:
         return prompt, format_box(boxes[0]), [boxes[0]]
@@ -82,7 +84,7 @@ def conversation(
 
 def write_sequences(
     processor: ElysiumProcessor,
-    items: Sequence[tuple[Task, np.ndarray, str]],
+    items: Sequence[Item],
     rng: np.random.Generator,
     numbers: torch.Tensor,
     first_learned: int = 1,
@@ -91,10 +93,10 @@ def write_sequences(
 
     Args:
         processor: the model's.
-        items: task, boxes (F, 4) and label of each; F may differ.
+        items: what is asked of each; the number of frames may differ.
         rng: draws wordings.
         numbers: see `number_token_ids`.
-        first_learned: boxes of a tracking answer before this frame are given, not learned by overlap.
+        first_learned: boxes of an SOT answer before this frame are given, not learned by overlap.
     """
     tokenizer, token = processor.tokenizer, processor.image_token
     rows, labels, found = [], [], []

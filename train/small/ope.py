@@ -22,7 +22,7 @@ from processing_elysium.boxes import xyxy_to_xywh
 from tracking_elysium.exchange import VideoFrame
 from tracking_elysium.zoom import SEARCH_FACTOR, ZoomState
 
-from .follow import greedy_boxes
+from .follow import greedy_boxes, tracking_prompts
 from .material import Material
 from .pool import encode_crops
 from .run import window_features
@@ -108,7 +108,7 @@ def _advance(
         both = torch.stack([torch.stack([template.patches for template in templates]), searched], 1)
         known = np.stack([template.reference_box for template in templates])
         features = window_features(model, both, torch.tensor(known, dtype=torch.float32)[:, None])
-        found, presence = greedy_boxes(model, processor, features, known)
+        found, presence = greedy_boxes(model, processor, features, tracking_prompts(processor, known))
     for item, frame, (_, window), box, sure in zip(
         items, frames, looks, found.numpy(), presence.tolist(), strict=True
     ):

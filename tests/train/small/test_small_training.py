@@ -13,7 +13,7 @@ from train.small import ope as ope_module
 from train.small import pool as pool_module
 from train.small import run as run_module
 from train.small.build import EDGE_LAYER, RESERVED, build_small, hold_edges
-from train.small.follow import greedy_boxes
+from train.small.follow import greedy_boxes, tracking_prompts
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
 from train.small.pool import Pool, encode_crops
@@ -131,7 +131,8 @@ def test_greedy_boxes_are_what_generate_writes(small, folder):
     batch = Pool(folder / "pool" / "val").batch(np.arange(2))
     with torch.no_grad():
         features = window_features(model, batch["features"][:, :2], batch["boxes"])
-        found, presence = greedy_boxes(model, processor, features, batch["boxes"][:, 0].numpy())
+        prompts = tracking_prompts(processor, batch["boxes"][:, 0].numpy())
+        found, presence = greedy_boxes(model, processor, features, prompts)
         numbers = number_token_ids(processor)
         for row in range(2):  # one by one, by the library, token after token among the numbers
             box = batch["boxes"][row, 0].numpy()
@@ -227,7 +228,7 @@ def test_rows_are_followed_and_scored(small, folder, monkeypatch):
         seen[:] = crops
         return torch.zeros(len(crops), 256, 384)
 
-    def look(model, processor, features, known):
+    def look(model, processor, features, prompts):
         return torch.tensor(np.stack([bright_box(crop) for crop in seen]), dtype=torch.float32), torch.ones(len(seen))
 
     monkeypatch.setattr(ope_module, "encode_crops", encode)
@@ -267,7 +268,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch
     threads, taken = torch.get_num_threads(), []
     step_batch = run_module._step_batch
     monkeypatch.setattr(
-        run_module, "_step_batch", lambda p, r, step, *rest: (taken.append(step), step_batch(p, r, step, *rest))[1]
+        run_module,
+        "_step_batch",
+        lambda p, s, r, step, *rest: (taken.append(step), step_batch(p, s, r, step, *rest))[1],
     )
     train(recipe(folder), tmp_path / "whole", threads)
     assert taken == list(range(6))
