@@ -36,6 +36,7 @@ class Sequences:
         labels: (B, T), -100 where nothing is learned.
         places: (M, 4) positions in the flattened (B * T) of the four number tokens of M boxes.
         boxes: (M, 4) those boxes, unrounded, in [0, 1].
+        absent: (A,) positions in the flattened (B * T) of the tokens that close the "[]" of absent objects.
     """
 
     input_ids: torch.Tensor
@@ -43,6 +44,7 @@ class Sequences:
     labels: torch.Tensor
     places: torch.Tensor
     boxes: torch.Tensor
+    absent: torch.Tensor
 
 
 def number_token_ids(processor: ElysiumProcessor) -> torch.Tensor:
@@ -99,7 +101,7 @@ def write_sequences(
         first_learned: boxes of an SOT answer before this frame are given, not learned by overlap.
     """
     tokenizer, token = processor.tokenizer, processor.image_token
-    rows, labels, found = [], [], []
+    rows, labels, found, missing = [], [], [], []
     is_number = {int(i) for i in numbers}
     for task, boxes, label in items:
         prompt, answer, true = conversation(processor, task, boxes, label, rng)
@@ -108,6 +110,9 @@ def write_sequences(
         rest = tokenizer.encode(answer, add_special_tokens=False) + [tokenizer.eos_token_id]
         rows.append(start + rest)
         labels.append([IGNORED] * len(start) + rest)
+        pieces = tokenizer.convert_ids_to_tokens(rest)
+        closing = [i for i in range(1, len(rest)) if pieces[i - 1].endswith("[") and pieces[i].startswith("]")]
+        missing.append([len(start) + i for i in closing])
         spots = []
         if true:
             spots = [
@@ -125,12 +130,14 @@ def write_sequences(
         for spot in spots
     ]
     boxes = [box for _, true in found for box in true]
+    absent = [n * length + length - len(rows[n]) + i for n, spots in enumerate(missing) for i in spots]
     return Sequences(
         input_ids=torch.tensor([[pad] * (length - len(row)) + row for row in rows]),
         attention_mask=torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]),
         labels=torch.tensor([[IGNORED] * (length - len(row)) + row for row in labels]),
         places=torch.tensor(places, dtype=torch.long).view(-1, 4),
         boxes=torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4),
+        absent=torch.tensor(absent, dtype=torch.long),
     )
 
 
@@ -183,17 +190,25 @@ def answer_loss(
         words_weight: of the cross-entropy of tokens that are no number of a learned box.
 
     Returns:
-        The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU.
+        The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU, and
+        the probability of "[]" where the object is absent. That choice weighs as much as a box does: among all other
+        words it would hardly be learned.
     """
     flat = hidden.flatten(0, 1)
     labels = batch.labels.flatten().clone()
-    labels[batch.places.flatten()] = IGNORED  # these have their own loss
+    labels[batch.places.flatten()] = IGNORED  # these have their own loss, as have absent objects
+    closing = labels[batch.absent]
+    labels[batch.absent] = IGNORED
     spots = (labels != IGNORED).nonzero().squeeze(-1)
     words = functional.cross_entropy(head(flat[spots - 1]).float(), labels[spots])
-    log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan")}
+    log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan"), "absent": float("nan")}
     loss = words_weight * words
     if len(batch.places):
         entropy, overlap, iou = box_loss(head(flat[batch.places - 1]), batch.boxes, numbers)
         loss = loss + entropy.mean() + overlap.mean()
         log |= {"numbers": entropy.mean().item(), "iou": iou.mean().item()}
+    if len(batch.absent):
+        entropy = functional.cross_entropy(head(flat[batch.absent - 1]).float(), closing, reduction="none")
+        loss = loss + entropy.sum() / (len(batch.absent) + len(batch.places))
+        log["absent"] = entropy.neg().exp().mean().item()
     return loss, log

@@ -77,11 +77,30 @@ def test_sequences_mark_the_answer_and_its_numbers(small):
     assert "ASSISTANT:Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>" in texts[0]
     assert texts[1].endswith("Frame 2: [].</s>") and texts[2].endswith("ASSISTANT:lamp</s>")
     assert batch.places.shape == (1, 4)  # one box is learned: the first is given, the second of item 2 is absent
+    assert processor.tokenizer.convert_ids_to_tokens(batch.input_ids.flatten()[batch.absent]) == ["]"]
     read = batch.input_ids.flatten()[batch.places[0]]
     assert [numbers.tolist().index(int(token)) for token in read] == [40, 10, 62, 33]
     torch.testing.assert_close(batch.boxes, torch.tensor(BOXES[1:], dtype=torch.float32))
     learned = processor.tokenizer.decode(batch.labels[0][batch.labels[0] != -100])
     assert learned == "Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>"
+
+
+def test_absent_objects_weigh_as_much_as_boxes(small):
+    """The loss of "[]" falls with its probability, beside that of one box; alone it is the whole mean."""
+    _, processor = small
+    numbers = number_token_ids(processor)
+    absent = np.array([BOXES[0], [np.nan] * 4])
+    batch = write_sequences(
+        processor, [(Task.SOT, BOXES, "x"), (Task.SOT, absent, "x")], np.random.default_rng(0), numbers
+    )
+    size = len(processor.tokenizer)
+    head, closing = torch.nn.Identity(), batch.input_ids.flatten()[batch.absent]
+    logits = torch.zeros(*batch.input_ids.shape, size)
+    plain, log = answer_loss(logits, head, batch, numbers)
+    assert log["absent"] == pytest.approx(1 / size, rel=1e-3)
+    logits.view(-1, size)[batch.absent - 1, closing] = 30.0
+    sure, log = answer_loss(logits, head, batch, numbers)
+    assert log["absent"] == pytest.approx(1.0) and (plain - sure).item() == pytest.approx(np.log(size) / 2, rel=1e-3)
 
 
 def test_box_loss_prefers_near_numbers():
