@@ -92,6 +92,16 @@ def window_around(box: np.ndarray, width: int, height: int, factor: float) -> Wi
     return Window(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side)
 
 
+def known_window(frame: VideoFrame, box: np.ndarray) -> VideoFrame:
+    """Cut the window around a known box (4,) in [0, 1] out of its frame; it is its own reference."""
+    height, width = frame.image.shape[:2]
+    window = window_around(box, width, height, TEMPLATE_FACTOR)
+    known = np.clip(window.from_frame(box, width, height), 0.0, 1.0)
+    shown = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference_box=known)
+    shown.reference = shown
+    return shown
+
+
 class ZoomState:
     """What following one object in search windows remembers: its first look, and how wide to search.
 
@@ -105,11 +115,7 @@ class ZoomState:
 
     def begin(self, frame: VideoFrame, box: np.ndarray) -> None:
         """Take the frame in which the box (4,) in [0, 1] is known; every later question shows it first."""
-        height, width = frame.image.shape[:2]
-        window = window_around(box, width, height, TEMPLATE_FACTOR)
-        known = np.clip(window.from_frame(box, width, height), 0.0, 1.0)
-        self.template = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference_box=known)
-        self.template.reference = self.template
+        self.template = known_window(frame, box)
 
     def look(self, frame: VideoFrame, box: np.ndarray) -> tuple[VideoFrame, Window]:
         """Cut the search window for an object whose last box was `box` out of a frame."""
@@ -138,4 +144,4 @@ class ZoomState:
         self.factor = float(np.clip(2 * moved / own_size + 2, self.base, self.base * WIDEST))
 
 
-__all__ = ["OUTSIDE", "SEARCH_FACTOR", "TEMPLATE_FACTOR", "Window", "ZoomState", "window_around"]
+__all__ = ["OUTSIDE", "SEARCH_FACTOR", "TEMPLATE_FACTOR", "Window", "ZoomState", "known_window", "window_around"]
