@@ -268,6 +268,25 @@ def test_rows_are_followed_and_scored(small, folder, monkeypatch):
     np.testing.assert_array_equal(lost[0]["boxes"], np.repeat(lost[0]["boxes"][:1], 6, 0))
 
 
+def test_rows_are_grounded_by_their_words(small, folder, monkeypatch):
+    """The first frame is asked for by words; the box that is found there is where tracking begins."""
+    model, processor = small
+    material, asked = Material(folder, "val"), []
+    material.videos[1]["description"] = "the brighter thing"
+
+    def look(model, processor, features, prompts):
+        asked.extend(prompts)
+        return torch.tensor([[0.6, 0.3, 0.4, 0.5]]).repeat(len(prompts), 1), torch.ones(len(prompts))
+
+    monkeypatch.setattr(ope_module, "greedy_boxes", look)
+    begin = ope_module.grounded(model, processor, material, [0, 1])
+    assert "Find the bright thing and" in asked[0] and "Find the brighter thing and" in asked[1]
+    assert asked[0].endswith("Frame 1: [") and asked[0].count("<image>") == 1
+    np.testing.assert_allclose(begin[1], [0.4, 0.3, 0.6, 0.5], atol=1e-6)  # corners in order
+    results = ope_module.follow_all(model, processor, material, [1], begin=begin)
+    np.testing.assert_allclose(results[1]["boxes"][0], begin[1])
+
+
 def test_the_best_validation_is_told(tmp_path):
     log = tmp_path / "log.jsonl"
     assert [run_module._note(log, {"val_iou": value}) for value in (0.2, 0.5, 0.4, 0.6)] == [True, True, False, True]
