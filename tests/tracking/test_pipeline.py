@@ -54,7 +54,7 @@ def test_box_and_expression(pipe, oracle):
         assert [result["frame"] for result in results] == list(range(40))
         for result in results:
             assert set(result) == {"frame", "timestamp", "objects"}
-            assert set(result["objects"][0]) == {"id", "label", "score", "box"}
+            assert set(result["objects"][0]) == {"id", "label", "score", "present", "box"}
             np.testing.assert_allclose(values(result), px(result["frame"]), atol=0.31)
     assert results[0]["objects"][0]["label"] == "the black swan"
     json.dumps(results, allow_nan=False)  # plain numbers

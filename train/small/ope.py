@@ -142,10 +142,7 @@ def _advance(
         items, frames, looks, found.numpy(), presence.tolist(), strict=True
     ):
         size, last = frame.image.shape[1::-1], item["boxes"][-1]
-        now = np.clip(window.to_frame(box, *size), 0.0, 1.0)
-        if sure <= present_above or not (now[2:] > now[:2]).all():
-            now = None
-        item["zoom"].note(last, now, size)
+        now = item["zoom"].note(window, last, box if sure > present_above else None, size, sure)
         item["boxes"].append(last if now is None else now)
         item["presence"].append(sure)
 
