@@ -24,6 +24,7 @@ from tracking_elysium.exchange import VideoFrame
 from tracking_elysium.zoom import SEARCH_FACTOR, ZoomState
 
 from .follow import greedy_boxes, grounding_prompts, tracking_prompts
+from .matcher import matched_boxes
 from .material import Material
 from .pool import encode_crops
 from .run import window_features
@@ -53,6 +54,7 @@ def follow_all(
     bf16: bool = False,
     present_above: float = 0.5,
     begin: dict[int, np.ndarray] | None = None,
+    matcher: bool = False,
 ) -> dict[int, dict[str, np.ndarray]]:
     """Track every row from its first box, with the search windows of the session.
 
@@ -65,6 +67,7 @@ def follow_all(
         bf16: matrix products in bfloat16.
         present_above: below this probability that there is a box the last one is kept.
         begin: boxes (4,) to begin with in place of the true ones, by row.
+        matcher: no decoder, see `train.small.matcher`.
 
     Returns:
         Row number to {"boxes": (F, 4) unit, "truth": (F, 4), "presence": (F,)}.
@@ -81,7 +84,8 @@ def follow_all(
         state[number] = {"row": row, "at": first, "zoom": zoom, "boxes": [box], "presence": [1.0]}
     while live := [item for item in state.values() if item["at"] + 1 < item["row"]["n_frames"]]:
         for start in range(0, len(live), BATCH):
-            _advance(model, processor, tower, material, live[start : start + BATCH], bf16, present_above)
+            part = live[start : start + BATCH]
+            _advance(model, processor, tower, material, part, bf16, present_above, matcher)
     results = {}
     for number, item in state.items():
         truth = np.array([np.full(4, np.nan) if b is None else b for b in item["row"]["boxes"]])
@@ -124,6 +128,7 @@ def _advance(
     items: list[dict[str, Any]],
     bf16: bool,
     present_above: float,
+    matcher: bool,
 ) -> None:
     """Follow every item one frame on."""
     frames, looks = [], []
@@ -134,10 +139,17 @@ def _advance(
     templates = [item["zoom"].template for item in items]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         searched = encode_crops(tower, [cut.image for cut, _ in looks])
-        both = torch.stack([torch.stack([template.patches for template in templates]), searched], 1)
+        first = torch.stack([template.patches for template in templates])
         known = np.stack([template.reference_box for template in templates])
-        features = window_features(model, both, torch.tensor(known, dtype=torch.float32)[:, None])
-        found, presence = greedy_boxes(model, processor, features, tracking_prompts(processor, known))
+        if matcher:
+            scale = [cut.image.shape[0] / window.side for cut, (_, window) in zip(templates, looks, strict=True)]
+            sizes = (known[:, 2:] - known[:, :2]) * np.array(scale)[:, None]
+            found = matched_boxes(first, known, searched, sizes, model.config.patch_grid)
+            presence = torch.ones(len(found))
+        else:
+            both = torch.stack([first, searched], 1)
+            features = window_features(model, both, torch.tensor(known, dtype=torch.float32)[:, None])
+            found, presence = greedy_boxes(model, processor, features, tracking_prompts(processor, known))
     for item, frame, (_, window), box, sure in zip(
         items, frames, looks, found.numpy(), presence.tolist(), strict=True
     ):
@@ -184,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--present-above", type=float, default=0.5)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--matcher", action="store_true", help="the most similar place, without the decoder")
     parser.add_argument("--words", action="store_true", help="find the object in the first frame by its words")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -193,7 +206,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows = list(range(min(len(material.videos), options.limit)))
     began = time.time()
     begin = grounded(model, processor, material, rows, options.bf16) if options.words else None
-    results = follow_all(model, processor, material, rows, options.factor, options.bf16, options.present_above, begin)
+    results = follow_all(
+        model, processor, material, rows, options.factor, options.bf16, options.present_above, begin, options.matcher
+    )
     out = summary(material, results)
     frames = sum(len(r["boxes"]) for r in results.values())
     kinds = defaultdict(list)

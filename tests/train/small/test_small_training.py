@@ -14,6 +14,7 @@ from train.small import pool as pool_module
 from train.small import run as run_module
 from train.small.build import EDGE_LAYER, RESERVED, build_small, hold_edges
 from train.small.follow import greedy_boxes, tracking_prompts
+from train.small.matcher import matched_boxes
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
 from train.small.pool import Pool, encode_crops
@@ -285,6 +286,15 @@ def test_rows_are_grounded_by_their_words(small, folder, monkeypatch):
     np.testing.assert_allclose(begin[1], [0.4, 0.3, 0.6, 0.5], atol=1e-6)  # corners in order
     results = ope_module.follow_all(model, processor, material, [1], begin=begin)
     np.testing.assert_allclose(results[1]["boxes"][0], begin[1])
+
+
+def test_the_matcher_puts_the_box_where_it_is_most_alike():
+    patches = torch.randn(2, 16, 16, 384, generator=torch.Generator().manual_seed(0))
+    kind = torch.randn(384, generator=torch.Generator().manual_seed(1))
+    patches[0, 4:12, 4:12] = patches[1, 3:7, 8:12] = kind  # rows, columns: in the template, and half as large
+    template, searched = patches.flatten(1, 2)[:, None]
+    found = matched_boxes(template, np.array([[0.25, 0.25, 0.75, 0.75]]), searched, np.array([[0.25, 0.25]]), (16, 16))
+    np.testing.assert_allclose(found[0], [0.5, 3 / 16, 0.75, 7 / 16], atol=0.02)
 
 
 def test_the_best_validation_is_told(tmp_path):
