@@ -1,8 +1,8 @@
 """The floor to beat: where a window is most like the known object, with no training at all.
 
 Of every patch of the searched window the mean cosine to its three most similar object patches is taken, less that to
-what surrounds the object; a box of the object's own size is put where these are largest inside it. What the decoder adds
-to the features of DINOv2 is the difference to this.
+what surrounds the object; a box of the object's own size is put where these are largest inside it. What the decoder
+adds to the features of DINOv2 is the difference to this.
 """
 
 from __future__ import annotations
