@@ -1,7 +1,7 @@
 """Speed of tracking in two trees of this project, in turns on one machine: has a change made it slower?
 
-Each round runs `benchmarks.tracking_speed` once in each tree, in a process of its own, in an order that alternates. The
-clock is the processor time of that process (all its threads), which other work on the machine hardly touches.
+Each round runs `benchmarks.tracking_speed` once in each tree, in a process of its own, in an order that alternates.
+The clock is the processor time of that process (all its threads), which other work on the machine hardly touches.
 
     git worktree add --detach ../before 524a0c0
     python -m benchmarks.side_by_side ../before . --rounds 7
@@ -77,7 +77,8 @@ def read_report(text: str) -> dict[tuple[str, int], float]:
 
 def table(before: Seconds, after: Seconds) -> str:
     """Write medians and middle halves side by side."""
-    lines = ["| step | objects | before, s | middle half | after, s | middle half | after / before |", "|" + "---|" * 7]
+    lines = ["| step | objects | before, s | middle half | after, s | middle half | after / before |"]
+    lines.append("|" + "---|" * 7)
     for (letter, objects), old in sorted(before.items()):
         new = after[letter, objects]
         ratio = statistics.median(new) / statistics.median(old)
