@@ -1,7 +1,8 @@
 """Speed of tracking in two trees of this project, in turns on one machine: has a change made it slower?
 
-Each round runs `benchmarks.tracking_speed` once in each tree, in a process of its own, in an order that alternates.
-The clock is the processor time of that process (all its threads), which other work on the machine hardly touches.
+One process per tree loads the embedded checkpoint and writes the same synthetic video; then they track it in turns,
+the order alternating. The clock is the processor time of the process (all its threads), which other work on the
+machine hardly touches.
 
     git worktree add --detach ../before 524a0c0
     python -m benchmarks.side_by_side ../before . --rounds 7
@@ -13,24 +14,40 @@ Prints a table: the median of the rounds and the range of the middle half, per t
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-# Runs in the tree, with processor time in place of the wall's.
+# Runs in the tree, with processor time in place of the wall's; every line that it is sent is one round.
 WORKER = """
-import runpy, sys, time
+import argparse, json, sys, tempfile, time
+from pathlib import Path
 time.perf_counter = time.process_time
-sys.argv = ["benchmarks.tracking_speed", *sys.argv[1:]]
 sys.path.insert(0, "")
-runpy.run_module("benchmarks.tracking_speed", run_name="__main__")
+import torch
+from benchmarks import tracking_speed as speed
+
+letters, frames, *objects = sys.argv[1:]
+torch.set_num_threads(1)
+args = argparse.Namespace(random=None, model=str(speed.ROOT / "elysium"), device="cpu")
+model, processor = speed.load(args, torch.float32)
+with tempfile.TemporaryDirectory() as folder:
+    videos = speed.write_videos(Path(folder) / "videos", 1, int(frames), 336)
+    for _ in sys.stdin:
+        rows = []
+        for step in (step for step in speed.STEPS if step.letter in letters):
+            for count in map(int, objects):
+                setting = speed.Setting(int(frames), 1, count, None)
+                bar = argparse.Namespace(update=lambda: None)
+                result = speed.measure(1, step, setting, model, processor, videos, None, bar)
+                rows.append((step.letter, count, result.seconds))
+        print("ROWS", json.dumps(rows), flush=True)
 """
 
 Seconds = dict[tuple[str, int], list[float]]
@@ -48,31 +65,33 @@ def main() -> None:
     args = parser.parse_args()
     before: Seconds = defaultdict(list)
     after: Seconds = defaultdict(list)
-    for number in tqdm(range(args.rounds), desc="rounds"):
-        pair = [(args.before, before), (args.after, after)]
-        for tree, seconds in pair if number % 2 == 0 else reversed(pair):
-            for key, value in run(tree, args).items():
-                seconds[key].append(value)
+    with start(args.before, args) as old, start(args.after, args) as new:
+        pair = [(old, before), (new, after)]
+        for number in tqdm(range(args.rounds), desc="rounds"):
+            for worker, seconds in pair if number % 2 == 0 else reversed(pair):
+                for letter, objects, value in run(worker):
+                    seconds[letter, objects].append(value)
+        for worker, _ in pair:
+            worker.communicate()  # no more lines: it ends
     print(table(before, after))
 
 
-def run(tree: Path, args: argparse.Namespace) -> dict[tuple[str, int], float]:
-    """Run one tree once: processor seconds per (step, number of objects)."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.md"
-        options = ["--steps", args.steps, "--objects", *map(str, args.objects), "--frames", str(args.frames)]
-        command = [sys.executable, "-c", WORKER, *options, "--repeats", "1", "--threads", "1", "--report", str(report)]
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{tree}: {done.stderr}")
-        return read_report(report.read_text(encoding="utf-8"))
+def start(tree: Path, args: argparse.Namespace) -> subprocess.Popen[str]:
+    """Start the process of one tree."""
+    command = [sys.executable, "-c", WORKER, args.steps, str(args.frames), *map(str, args.objects)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=tree, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def read_report(text: str) -> dict[tuple[str, int], float]:
-    """Read the table of steps: letter, frames, streams, objects, surprise, seconds."""
-    rows = re.findall(r"^\| ([a-h]) [^|]*\| \d+ \| \d+ \| (\d+) \| [^|]* \| ([\d.]+) \|", text, re.MULTILINE)
-    return {(letter, int(objects)): float(seconds) for letter, objects, seconds in rows}
+def run(worker: subprocess.Popen[str]) -> list[tuple[str, int, float]]:
+    """Let one tree track once: (step, number of objects, processor seconds)."""
+    assert worker.stdin is not None and worker.stdout is not None
+    worker.stdin.write("round\n")
+    worker.stdin.flush()
+    for line in worker.stdout:
+        if line.startswith("ROWS "):
+            return [tuple(row) for row in json.loads(line[5:])]
+    sys.exit("A process ended early; what it said stands above.")
 
 
 def table(before: Seconds, after: Seconds) -> str:

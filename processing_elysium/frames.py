@@ -241,7 +241,7 @@ def _open_file(data: str | bytes, name: str) -> VideoSource:
 
 
 def _download(url: str, max_bytes: int) -> bytes:
-    """The body behind a URL, at most `max_bytes` of it."""
+    """Read the body of a URL, at most `max_bytes` of it."""
     try:
         with urllib.request.urlopen(_quoted(url), timeout=_DOWNLOAD_TIMEOUT_S) as response:
             body = response.read(max_bytes + 1)

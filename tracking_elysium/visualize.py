@@ -40,12 +40,12 @@ _TICK = Fraction(1, 90_000)  # of a second: what times of frames are rounded to
 
 
 def color_of(object_id: int) -> tuple[int, int, int]:
-    """The RGB color of an object, the same in every frame."""
+    """Give the RGB color of an object, the same in every frame."""
     return COLORS[int(object_id) % len(COLORS)]
 
 
 def display_scale(width: int, height: int, short_side: int = SHORT_SIDE, long_side: int = LONG_SIDE) -> float:
-    """Factor by which frames are resized for display: up for tiny frames (whole numbers), down for huge ones."""
+    """Choose the factor for display: tiny frames are enlarged (by whole numbers), huge ones reduced."""
     factor = max(1, round(short_side / min(width, height)))
     while factor > 1 and factor * max(width, height) > long_side:
         factor -= 1
@@ -117,7 +117,7 @@ def write_video(
         try:
             count = _encode(part, frames, fps, times)
             if count:
-                with av.open(str(part)) as written:  # a disk that is full may be noticed by nobody before
+                with av.open(str(part)) as written:  # a full disk may raise no error before
                     if written.streams.video[0].frames != count:
                         raise OSError(errno.EIO, "not all frames arrived on the disk")
         except av.FFmpegError as error:
@@ -128,7 +128,7 @@ def write_video(
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, times: Sequence[float] | None) -> int:
-    """Write frames to a file that may stay broken after an error; the number of frames."""
+    """Write frames to a file that may stay broken after an error; return the number of frames."""
     count = 0
     container = stream = None
     try:
@@ -219,7 +219,7 @@ def contact_sheet(
 # drawing details
 # --------------------------------------------------------------------------------------------------------------
 def _corners(box: dict[str, float], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Display pixels of a box, at least 1 x 1 and inside the picture."""
+    """Compute the display pixels of a box, at least 1 x 1 and inside the picture."""
     xs = sorted((box["xmin"] * scale, box["xmax"] * scale))
     ys = sorted((box["ymin"] * scale, box["ymax"] * scale))
     left, top = (int(min(max(v[0], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
@@ -255,7 +255,7 @@ def _tag(
     taken: list[tuple[float, float, float, float]],
     below: int | None = None,
 ) -> tuple[float, float, float, float]:
-    """Write text on a filled plate above the corner (or below the box when there is no room); returns the plate."""
+    """Write text on a filled plate above the corner (or below the box when there is no room); return the plate."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
     x = min(max(corner[0], 0), max(size[0] - width, 0))
