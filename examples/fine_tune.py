@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def batch_of(processor, frames: list, boxes: list, device: torch.device) -> dict[str, torch.Tensor]:
-    """One clip as question and answer; only the answer (boxes in [0, 1], one per frame) is labelled."""
+    """One clip as question and answer; only the answer (boxes in [0, 1], one per frame) is labeled."""
     answer = processor.render_answer("sot", boxes=boxes)
     messages = processor.build_messages("sot", len(frames), box=boxes[0], answer=answer)
     pictures = [part for part in messages[0]["content"] if part["type"] == "image"]

@@ -48,7 +48,7 @@ CUSTOM_PIPELINES = {
 
 
 class VideoTrackingPipeline(Pipeline):
-    """Tracks objects through videos with an Elysium model.
+    """Track objects through videos with an Elysium model.
 
     Args (of `pipeline("video-tracking", ...)`, besides the library's own): every option of `TrackingOptions` and
     `batch_size`, as defaults for the calls.
@@ -215,7 +215,7 @@ class VideoTrackingPipeline(Pipeline):
             yield {"video": position, **frame} if prepared["batched"] else frame
 
     def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(position of the video, frame) as the frames are decided; `partial`: before their clip is."""
+        """Yield (position of the video, frame) as the frames are decided; `partial`: before their clip is."""
         plans, answerer = prepared["plans"], prepared["answerer"]
         sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
         # Device and threads are set around the model only: between frames they are the consumer's.
@@ -304,7 +304,7 @@ class VideoTrackingPipeline(Pipeline):
 
     # ----------------------------------------------------------------------------------------------------------
     def _open(self, inputs: dict[str, Any]) -> Iterator[tuple[Any, Any, list[ObjectQuery]]]:
-        """Each video as given, opened, and its checked queries."""
+        """Yield each video as given, opened, and its checked queries."""
         batch = is_batch(inputs["videos"])
         videos = list(inputs["videos"]) if batch else [inputs["videos"]]
         subjects = per_video(videos, inputs["subjects"]) if batch else [inputs["subjects"]]
@@ -323,7 +323,7 @@ class VideoTrackingPipeline(Pipeline):
             warnings.warn(sentence, stacklevel=stacklevel)
 
     def _model_context(self) -> Callable[[], AbstractContextManager[Any]]:
-        """What makes the context in which the model runs: its device, and as many threads as suit its size."""
+        """Build what makes the context in which the model runs: its device, and as many threads as suit its size."""
         return with_threads(threads_for(self.model), self.device_placement)
 
     def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> Answerer:
@@ -358,7 +358,7 @@ class _Plan:
     session: TrackingSession | None
 
     def take_session(self, processor: Any, prepare: Any) -> TrackingSession:
-        """The session; given away, so that its frames and decoder can be freed once it is done."""
+        """Give the session away, so that its frames and decoder can be freed once it is done."""
         session, self.session = self.session, None
         if session is None:
             source = processor.open_video(self.video)

@@ -161,7 +161,7 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
         "",
         f"Model `{model}`; {provenance('cuda' if torch.cuda.is_available() else 'cpu')}.",
         "",
-        "| suite | task | AUC | precision at 20 px | normalised precision |",
+        "| suite | task | AUC | precision at 20 px | normalized precision |",
         "|---|---|---|---|---|",
     ]
     for suite, report in results.items():

@@ -81,7 +81,7 @@ def is_third_party(module: str) -> bool:
 
 
 def declared_requirements() -> set[str]:
-    """Distribution names in the upper-case lists and strings of setup.py, normalised."""
+    """Distribution names in the upper-case lists and strings of setup.py, normalized."""
     values = [n.value for n in parse(Path("setup.py")).body if isinstance(n, ast.Assign) and n.targets[0].id.isupper()]
     strings = {
         n.value for v in values for n in ast.walk(v) if isinstance(n, ast.Constant) and isinstance(n.value, str)

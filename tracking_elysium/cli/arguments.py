@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The argument parser of all commands."""
+    """Build the argument parser of all commands."""
     parser = _Parser(
         prog="elysium",
         usage="elysium COMMAND VIDEO [options]",
@@ -72,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    """Versions of this package and of what it runs on, without importing any of them."""
+    """Say the versions of this package and of what it runs on, without importing any of them."""
     found = []
     for name in ("elysium", "torch", "transformers"):
         try:
@@ -114,7 +114,7 @@ def _add_track(commands: Any) -> None:
 
 
 def _add_option(group: Any, option: Field[Any]) -> None:
-    """A flag for a field of `TrackingOptions`; what is not typed leaves the default to the pipeline."""
+    """Add a flag for a field of `TrackingOptions`; what is not typed leaves the default to the pipeline."""
     flag, about, kind = "--" + option.name.replace("_", "-"), option.metadata["about"], str(option.type)
     if option.default is not None:
         shown = str(option.default).lower() if isinstance(option.default, bool) else option.default

@@ -28,13 +28,13 @@ _CHUNK = 32
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """A clock that starts when it is made."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
     def seconds(self) -> float:
-        """Seconds since construction."""
+        """Count the seconds since construction."""
         return time.perf_counter() - self._start
 
 
@@ -123,7 +123,7 @@ def check_output_arguments(args: argparse.Namespace, names: tuple[str, ...]) -> 
 
 
 def document(video: str, source: Any, queries: list[Any], results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
+    """Build the JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
     size = (source.width, source.height) * 2
     objects = []
     for query in queries:
@@ -179,7 +179,7 @@ def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> Non
 
 
 def _uneven_times(source: Any, fps: float) -> list[float] | None:
-    """Seconds of all frames where they do not come at an even rate; None where they do, or nobody knows."""
+    """Give the seconds of all frames if their rate varies; None if it does not, or is unknown."""
     times = source.timestamps
     if times is None or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
         return None
@@ -232,7 +232,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` evenly spaced places of `count`, first and last included."""
+    """Choose up to `most` evenly spaced positions of `count`, first and last included."""
     if count <= most:
         return list(range(count))
     return [round(place * (count - 1) / (most - 1)) for place in range(most)]

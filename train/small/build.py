@@ -13,6 +13,7 @@ from transformers import Dinov2Config, LlamaConfig, set_seed
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from modeling_elysium.image_features import NUM_CHANNELS
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+from processing_elysium.boxes import GRID
 
 from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
 
@@ -108,9 +109,9 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     width = embeddings.shape[1]
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
     for prefix in ("", " "):
-        pieces = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
+        pieces = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(GRID + 1)]
         if all(len(ids) == 1 for ids in pieces):
-            sines = _sines(torch.arange(101) / 100, width) * math.sqrt(2) * EMBEDDING_SCALE
+            sines = _sines(torch.arange(GRID + 1) / GRID, width) * math.sqrt(2) * EMBEDDING_SCALE
             rows = torch.tensor([ids[0] for ids in pieces])
             embeddings[rows] = 0.95 * sines + 0.3 * embeddings[rows]
     model.get_output_embeddings().weight.copy_(0.1 * embeddings)
