@@ -20,7 +20,6 @@ from processing_elysium.frames import FrameList
 from tracking_elysium import session as session_module
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrackingPipeline
-from tracking_elysium.zoom import TEMPLATE_FACTOR, window_around
 from train.checkpoint_code import carried_code
 
 from .media import write_mp4
@@ -30,7 +29,6 @@ from .oracle import (
     OracleAnswerer,
     fitting_model,
     moving_box,
-    question_of,
     tiny_pipeline,
     video,
 )
@@ -224,42 +222,6 @@ def test_released_processor_brings_its_tracking_options(pipe, oracle, monkeypatc
     assert [len(call[0].frames) for call in oracle.calls] == [8, 8]
     pipe(video(15), box=px(0), single_pass_up_to=32)
     assert len(oracle.calls[-1][0].frames) == 15
-
-
-def test_describe_shows_frames_from_the_start_frame_on(pipe, oracle):
-    results = pipe(video(40), box=[px(5), px(5)], start_frame=5, task="describe", num_frames=4, frame_interval=3)
-    (requests,) = oracle.calls
-    assert [frame.index for frame in requests[0].frames] == [5, 8, 11, 14]
-    assert requests[0].frames is requests[1].frames
-    assert [set(item) for item in results] == [{"id", "label", "frame", "box", "description"}] * 2
-    batch = pipe([video(3), video(4)], box=px(0), task="describe")
-    assert [len(items) for items in batch] == [1, 1]
-
-
-def test_describe_with_zoom_shows_each_object_in_its_own_window(pipe, oracle):
-    frames = video(10)
-    pipe(frames, box=[px(5), px(5, 1)], start_frame=5, task="describe", zoom=True)
-    (requests,) = oracle.calls
-    for request, box in zip(requests, (px(5), px(5, 1)), strict=True):
-        (shown,) = request.frames
-        height, width = frames[5].shape[:2]
-        window = window_around(np.array(box) / [width, height, width, height], width, height, TEMPLATE_FACTOR)
-        np.testing.assert_array_equal(shown.image, window.crop(frames[5]))
-        inside = window.from_frame(np.array(box) / [width, height, width, height], width, height).clip(0, 1)
-        np.testing.assert_allclose(shown.reference_box, inside)
-        assert shown.reference is shown and PROCESSOR.format_box(inside) in question_of(request)
-
-
-def test_ask(pipe, oracle):
-    assert isinstance(pipe.ask(video(40), "What is it?"), str)
-    assert len(oracle.calls[-1][0].frames) == 16
-    assert len(pipe.ask(video(4), ["What?", "Where?"])) == 2
-    assert oracle.calls[-1][0].frames is oracle.calls[-1][1].frames
-    answers = pipe.ask([video(4), video(5)], ["What?", "Where?"])
-    assert [len(group) for group in answers] == [2, 2]
-    assert len(pipe.ask([video(4), video(5)], "What?")) == 2
-    pipe.ask(video(2), "Where?", prompt="Answer me: {question}")
-    assert "Answer me: Where?" in oracle.questions[-1]
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -188,17 +188,7 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         for group, rate in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * factor
         frames, batch = _step_batch(pool, scenes, recipe, step, processor, numbers)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            out = model.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                mm_encoder_outputs={"image": frames.compressed(model)},
-                use_cache=False,
-            )
-            loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers, recipe.words_weight)
-        if recipe.selector_weight:
-            chosen, now["kept"] = selector_loss(model, **vars(frames))
-            loss = loss + recipe.selector_weight * chosen
+        loss, now = _loss(model, frames, batch, numbers, recipe, bf16)
         optimizer.zero_grad()
         loss.backward()
         if step < recipe.hold_steps:
@@ -206,8 +196,7 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
         optimizer.step()
         step += 1
-        now = {k: v for k, v in now.items() if v == v}
-        log = now if log is None else {**now, **log, **{k: 0.97 * log.get(k, v) + 0.03 * v for k, v in now.items()}}
+        log = _averaged(log, now)
         if time.time() - saved > recipe.minutes_between_saves * 60 or step == recipe.steps:
             saved = time.time()
             _save(latest, model, optimizer, step)
@@ -226,6 +215,32 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
     _save(latest, model, optimizer, step)
     model.save_pretrained(output / "model")
     processor.save_pretrained(output / "model")
+
+
+def _loss(
+    model: Any, frames: Frames, batch: Sequences, numbers: torch.Tensor, recipe: SmallRecipe, bf16: bool
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Loss of a step, and numbers to log."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        out = model.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            mm_encoder_outputs={"image": frames.compressed(model)},
+            use_cache=False,
+        )
+        loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers, recipe.words_weight)
+    if recipe.selector_weight:
+        chosen, now["kept"] = selector_loss(model, **vars(frames))
+        loss = loss + recipe.selector_weight * chosen
+    return loss, now
+
+
+def _averaged(log: dict[str, float] | None, now: dict[str, float]) -> dict[str, float]:
+    """Running means of what is logged; steps in which a number is not known (NaN) leave it as it was."""
+    now = {name: value for name, value in now.items() if value == value}
+    if log is None:
+        return now
+    return {**now, **log, **{name: 0.97 * log.get(name, value) + 0.03 * value for name, value in now.items()}}
 
 
 def _begin(recipe: SmallRecipe) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
