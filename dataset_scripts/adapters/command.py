@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from ..records import VideoRecord, write_records
 from . import ADAPTERS, Reading, Skipped, load_adapter, open_corpus
-from .contact_sheet import contact_sheet
 
 __all__ = ["main", "make_parser"]
 
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         adapter = load_adapter(options.name)
         if options.path is None:
-            print(adapter.__doc__.strip())
+            print((adapter.__doc__ or "").strip())
             if adapter.SPLITS:
                 print(f"\nSplits: {', '.join(adapter.SPLITS)}")
             return 0
@@ -171,6 +170,8 @@ def _relative(video: str | list[str] | None, folder: Path) -> str | list[str] | 
 
 def _save(options: argparse.Namespace, drawn: list[VideoRecord]) -> None:
     """Write the contact sheet whole or not at all."""
+    from .contact_sheet import contact_sheet  # reads videos, which takes seconds to import
+
     target = options.contact_sheet
     sheet = contact_sheet(drawn)
     target.parent.mkdir(parents=True, exist_ok=True)

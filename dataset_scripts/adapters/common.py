@@ -17,8 +17,8 @@ from processing_elysium.boxes import px_to_unit, xywh_to_xyxy
 from ..records import FARTHEST_CORNER, ObjectTrack, VideoRecord
 
 __all__ = [
-    "Pictures", "Reading", "Skip", "Skipped", "box_object", "find_file", "one_meaning", "records_of", "relative_box",
-    "share_out", "tidy", "turns", "usable_box",
+    "Pictures", "Reading", "Skip", "Skipped", "as_boxes", "box_object", "check_size", "find_file", "one_meaning",
+    "records_of", "relative_box", "share_out", "shown_size", "tidy", "turns", "usable_box",
 ]  # fmt: skip
 
 EXIF_ORIENTATION = 0x0112
@@ -199,9 +199,14 @@ def usable_box(
         return None
 
 
+def as_boxes(rows: Sequence[list[float] | None]) -> np.ndarray:
+    """Boxes `(F, 4)` of a track, NaN where there is none."""
+    return np.array([[np.nan] * 4 if row is None else row for row in rows], dtype=np.float64)
+
+
 def box_object(box: list[float], words: str, attributes: dict[str, str] | None = None) -> ObjectTrack:
     """An object of a picture whose words both lead to it (REC) and describe it (REG)."""
-    return ObjectTrack(boxes=[box], expression=words, caption=words, attributes=attributes or {})
+    return ObjectTrack(boxes=as_boxes([box]), expression=words, caption=words, attributes=attributes or {})
 
 
 def one_meaning(objects: Sequence[ObjectTrack], skipped: Skipped, where: str) -> list[ObjectTrack]:

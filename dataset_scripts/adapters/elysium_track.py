@@ -24,7 +24,7 @@ from typing import Any
 
 from ..records import ObjectTrack, VideoRecord
 from .archives import tar_members, unpack
-from .common import Reading, Skip, find_file, records_of, shown_size, usable_box
+from .common import Reading, Skip, as_boxes, find_file, records_of, shown_size, usable_box
 from .json_stream import json_rows
 
 SPLITS: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
         if known[0] is None:
             raise Skip("no usable box in the first frame")
         track = ObjectTrack(
-            boxes=known, expression=_words(row, "object_class"), caption=_words(row, "object_description")
+            boxes=as_boxes(known), expression=_words(row, "object_class"), caption=_words(row, "object_description")
         )
         yield VideoRecord(
             id=f"{row['vid']}-{row['id']}", source=SOURCE, license=LICENSE, video=files, width=int(width),

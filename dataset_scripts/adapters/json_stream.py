@@ -141,8 +141,8 @@ class _Text:
                     self._advance(max(error.pos, self.place))
                     raise self.error(error.msg) from None
                 continue
-            # A number at the end of what was read may go on in what was not.
-            if end < len(self.buffer) or not self._fill():
+            # A number at the end of what was read may go on in what was not ("1." or "1e-" looks like 1 there).
+            if end + 2 < len(self.buffer) or not self._fill():
                 self._advance(end)
                 return value
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import ObjectTrack, VideoRecord
-from .common import Pictures, Reading, Skip, check_size, records_of, share_out, tidy, usable_box
+from .common import Pictures, Reading, Skip, as_boxes, check_size, records_of, share_out, tidy, usable_box
 from .json_stream import json_rows, walk
 from .restricted_pickle import load_plain_pickle
 
@@ -103,7 +103,7 @@ def _objects(name: str, ref: Any, size: tuple[int, int], reading: Reading) -> It
             reading.skipped.add(str(skip), name)
             continue
         attributes = {"category": ref["category"]} if ref.get("category") else {}
-        yield ObjectTrack(boxes=[relative], expression=words, caption=words, attributes=attributes)
+        yield ObjectTrack(boxes=as_boxes([relative]), expression=words, caption=words, attributes=attributes)
 
 
 def _published(home: Path, split_by: str) -> Iterator[tuple[str, Any]] | None:

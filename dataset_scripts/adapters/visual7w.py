@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import ObjectTrack, VideoRecord
-from .common import Pictures, Reading, Skip, records_of, share_out, tidy, turns, usable_box
+from .common import Pictures, Reading, Skip, as_boxes, records_of, share_out, tidy, turns, usable_box
 from .json_stream import walk
 
 SPLITS = ("train", "val", "test")
@@ -83,7 +83,7 @@ def _pointer(pictures: Pictures, boxes: dict[Any, Any], reading: Reading) -> Any
                 words = tidy(pair["question"]).rstrip("?. ")
                 objects.append(
                     ObjectTrack(
-                        boxes=[relative],
+                        boxes=as_boxes([relative]),
                         expression=words[:1].lower() + words[1:],
                         attributes={"category": box["name"]} if box.get("name") else {},
                     )

@@ -28,17 +28,21 @@ from pathlib import Path
 from ...records import VideoRecord
 from ..common import Reading
 from ..json_stream import walk
-from . import coco, cvat, label_studio, mot
+from .coco import read as read_coco
+from .cvat import read as read_cvat
+from .label_studio import read as read_label_studio
 from .media import MediaFolder
+from .mot import is_mot
+from .mot import read as read_mot
 
 __all__ = ["SPLITS", "kind_of", "read"]
 
 SPLITS: tuple[str, ...] = ()
 _READERS: dict[str, Callable[[Path, MediaFolder, Reading], Iterator[VideoRecord]]] = {
-    "MOT": mot.read,
-    "COCO": coco.read,
-    "Label Studio": label_studio.read,
-    "CVAT": cvat.read,
+    "MOT": read_mot,
+    "COCO": read_coco,
+    "Label Studio": read_label_studio,
+    "CVAT": read_cvat,
 }
 
 
@@ -48,7 +52,8 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
     Raises:
         ValueError: there is no export, or something in one is wrong; the message names file and line.
     """
-    media = MediaFolder(reading.images or (path if path.is_dir() else path.parent))
+    home = path if path.is_dir() else path.parent
+    media = MediaFolder(reading.images or home, home)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     kinds = [(file, kind_of(file, media)) for file in files]
     exports = [(file, kind) for file, kind in kinds if kind is not None]
@@ -66,7 +71,7 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
 def kind_of(file: Path, media: MediaFolder) -> str | None:
     """Which tool wrote a file: a key of the readers, or None."""
     if file.suffix == ".txt":
-        return "MOT" if mot.is_mot(file, media) else None
+        return "MOT" if is_mot(file, media) else None
     if file.suffix == ".xml":
         return "CVAT" if "<annotations" in _beginning(file) else None
     if file.suffix == ".json":
@@ -80,7 +85,7 @@ def _beginning(file: Path) -> str:
 
 
 def _kind_of_json(file: Path) -> str | None:
-    """COCO is an object with annotations, Label Studio a list of tasks; broken JSON raises ValueError with the line."""
+    """COCO is an object with annotations, Label Studio a list of tasks; broken JSON raises ValueError."""
     beginning = _beginning(file).lstrip("\ufeff \t\r\n")
     if beginning.startswith("["):
         first = next(iter(walk(file)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,6 +59,11 @@ def _track_id(annotation: dict[str, Any]) -> Any:
     return annotation.get("track_id", annotation.get("instance_id", inner))
 
 
+def _in_order(name: str) -> list[str]:
+    """What sorts frame2.jpg before frame10.jpg."""
+    return [part.zfill(12) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
 class _Export:
     """One COCO file, its lists by name."""
 
@@ -107,13 +113,15 @@ class _Export:
                 self.reading.skipped.add("picture without boxes", where)
                 continue
             name = str(_get(self.file, image, "file_name"))
-            opened = open_picture(self.media.named(name, where), where)
+            opened = open_picture(self.media.named(name, self.file, where), where)
             check_frame_size((_get(self.file, image, "width"), _get(self.file, image, "height")), opened, where)
             tracks = [self.track(item) for item in items]
             for track, item in zip(tracks, items, strict=True):
                 corners = self.corners(_get(self.file, item, "bbox"), item)
                 track.keys.append(Key(0, corners, _place(self.file, item)))
-            yield from _made(record_of(f"{self.file.stem}/{name}", opened, tracks, self.reading.skipped))
+            yield from _made(
+                record_of(f"{self.media.name_of(self.file)}/{name}", opened, tracks, self.reading.skipped)
+            )
 
     def videos(self, by: str) -> Iterator[VideoRecord]:
         """One record per video; `by` says what tells which pictures belong together."""
@@ -127,7 +135,7 @@ class _Export:
         for group, images in groups.items():
             if by == "video_id" and group not in videos:
                 raise ValueError(f"{_place(self.file, images[0])}: video_id {group!r} is not among the videos.")
-            images.sort(key=lambda image: (image.value.get("frame_id", 0), image.value["file_name"]))
+            images.sort(key=lambda image: (image.value.get("frame_id", 0), _in_order(image.value["file_name"])))
             yield from self._video(str(group), images, annotations, videos.get(group))
 
     def _video(
@@ -137,10 +145,12 @@ class _Export:
         where = _place(self.file, images[0])
         name = str((video.value.get("name") or video.value.get("file_name")) if video else group) or self.file.stem
         if video is None or self.media.has(images[0].value["file_name"]):
-            files = [self.media.named(image.value["file_name"], _place(self.file, image)) for image in images]
+            files = [
+                self.media.named(image.value["file_name"], self.file, _place(self.file, image)) for image in images
+            ]
             opened, numbers = open_media(files, where), list(range(len(images)))
         else:
-            path = self.media.named(str(video.value.get("file_name") or name), _place(self.file, video))
+            path = self.media.named(str(video.value.get("file_name") or name), self.file, _place(self.file, video))
             opened, numbers = open_media(path, where), [int(_get(self.file, image, "frame_id")) for image in images]
         check_frame_size((_get(self.file, images[0], "width"), _get(self.file, images[0], "height")), opened, where)
         tracks: dict[Any, Track] = {}
@@ -154,7 +164,7 @@ class _Export:
                 track = tracks.setdefault(identity, self.track(item))
                 corners = self.corners(_get(self.file, item, "bbox"), item)
                 track.keys.append(Key(number, corners, _place(self.file, item)))
-        name = f"{self.file.stem}/{name}"
+        name = f"{self.media.name_of(self.file)}/{name}"
         yield from _made(record_of(name, opened, list(tracks.values()), self.reading.skipped, sorted(numbers)))
 
     def youtube_vis(self) -> Iterator[VideoRecord]:
@@ -165,7 +175,7 @@ class _Export:
         for video in self.lists["videos"]:
             where = _place(self.file, video)
             names: Sequence[str] = _get(self.file, video, "file_names")
-            opened = open_media([self.media.named(name, where) for name in names], where)
+            opened = open_media([self.media.named(name, self.file, where) for name in names], where)
             check_frame_size((_get(self.file, video, "width"), _get(self.file, video, "height")), opened, where)
             tracks = []
             for item in by_video[_get(self.file, video, "id")]:
@@ -182,7 +192,7 @@ class _Export:
                     if box is not None
                 ]
                 tracks.append(track)
-            name = f"{self.file.stem}/{Path(names[0]).parent.name or video.value['id']}"
+            name = f"{self.media.name_of(self.file)}/{Path(names[0]).parent.name or video.value['id']}"
             frames = range(len(names))
             yield from _made(record_of(name, opened, tracks, self.reading.skipped, frames))
 

@@ -129,13 +129,13 @@ def _opened(root: Element, file: Path, media: MediaFolder) -> tuple[Media, str]:
     source = root.find("meta", "task", "source") or root.find("meta", "source") or root.find("meta", "job", "source")
     path = media.stem(file.stem, file.parent) or media.only_video_near(file.parent)
     if source is not None and source.text.strip() and media.has(source.text.strip()):
-        path = media.named(source.text.strip(), f"{file}, line {source.line}")
+        path = media.named(source.text.strip(), file, f"{file}, line {source.line}")
     if path is None and (file.parent / "images").is_dir():
         path = file.parent / "images"
     if path is None:
         named = f"{source.text.strip()!r} (<source>) or " if source is not None and source.text.strip() else ""
         raise ValueError(f"{where}: found neither {named}a video called {file.stem!r} nor one video in {file.parent}.")
-    return open_media(path, where), f"{file.stem}/{path.stem}"
+    return open_media(path, where), f"{media.name_of(file)}/{path.stem}"
 
 
 def _number(element: Element, name: str, file: Path) -> float:
@@ -166,7 +166,7 @@ def _picture(image: Element, file: Path, media: MediaFolder, reading: Reading) -
     if not boxes:
         reading.skipped.add("picture without boxes", where)
         return None
-    opened = open_picture(media.named(name, where), where)
+    opened = open_picture(media.named(name, file, where), where)
     check_frame_size((_number(image, "width", file), _number(image, "height", file)), opened, where)
     tracks = []
     for box in boxes:
@@ -175,4 +175,4 @@ def _picture(image: Element, file: Path, media: MediaFolder, reading: Reading) -
         for attribute in box.all("attribute"):
             track.set_words(attribute.attributes.get("name", ""), attribute.text)
         tracks.append(track)
-    return record_of(f"{file.stem}/{name}", opened, tracks, reading.skipped)
+    return record_of(f"{media.name_of(file)}/{name}", opened, tracks, reading.skipped)

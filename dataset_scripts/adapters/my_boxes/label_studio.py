@@ -71,7 +71,7 @@ def _address(data: dict[str, Any], endings: str, where: str) -> str:
 def _video(
     data: dict[str, Any], results: list[dict[str, Any]], where: str, file: Path, media: MediaFolder, reading: Reading
 ) -> VideoRecord | None:
-    path = media.named(_address(data, "video", where), where)
+    path = media.named(_address(data, "video", where), file, where)
     opened = open_media(path, where)
     tracks = []
     for number, result in enumerate(results):
@@ -84,7 +84,7 @@ def _video(
         track = Track(label=labels[0], keys=keys, to_end=keys[-1].carries_on)
         _take_words(track, result)
         tracks.append(track)
-    return record_of(f"{file.stem}/{path.stem}", opened, tracks, reading.skipped)
+    return record_of(f"{media.name_of(file)}/{path.stem}", opened, tracks, reading.skipped)
 
 
 def _key(step: dict[str, Any], value: dict[str, Any], opened: Media, where: str) -> Key:
@@ -109,7 +109,7 @@ def _corners(value: dict[str, Any], size: tuple[int, int]) -> Corners:
 def _picture(
     data: dict[str, Any], results: list[dict[str, Any]], where: str, file: Path, media: MediaFolder, reading: Reading
 ) -> VideoRecord | None:
-    path = media.named(_address(data, "picture", where), where)
+    path = media.named(_address(data, "picture", where), file, where)
     opened = open_picture(path, where)
     tracks = []
     for number, result in enumerate(results):
@@ -121,7 +121,7 @@ def _picture(
         track.keys = [Key(0, _corners(value, opened.size), place)]
         _take_words(track, result)
         tracks.append(track)
-    return record_of(f"{file.stem}/{path.name}", opened, tracks, reading.skipped)
+    return record_of(f"{media.name_of(file)}/{path.name}", opened, tracks, reading.skipped)
 
 
 def _take_words(track: Track, result: dict[str, Any]) -> None:

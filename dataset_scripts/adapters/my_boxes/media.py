@@ -44,11 +44,16 @@ class Media:
 
 
 class MediaFolder:
-    """Everything below a folder that can be a video, by name."""
+    """Everything below a folder that can be a video, by name.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        folder: that folder.
+        exports: the folder that the exports are in.
+    """
+
+    def __init__(self, folder: Path, exports: Path) -> None:
         """List the folder."""
-        self.folder = folder
+        self.folder, self.exports = folder, exports
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self.videos: list[Path] = []
         for file in sorted(folder.rglob("*")):
@@ -57,8 +62,14 @@ class MediaFolder:
                 if file.suffix.lower() in VIDEO_ENDINGS:
                     self.videos.append(file)
 
-    def named(self, name: str, where: str) -> Path:
+    def name_of(self, export: Path) -> str:
+        """What to call the records of an export: its path without its ending."""
+        return export.relative_to(self.exports).with_suffix("").as_posix()
+
+    def named(self, name: str, export: Path, where: str) -> Path:
         """The file that an export means by `name`: a path, an address or the name of an upload.
+
+        Of several files of this name the one below the export's own folder is meant.
 
         Raises:
             ValueError: there is no such file, or several.
@@ -69,12 +80,13 @@ class MediaFolder:
         base = plain.rpartition("/")[2]
         for candidate in (base, _UPLOADED.sub("", base)):
             found = self.by_name.get(candidate, [])
-            longest = [file for file in found if str(file).replace("\\", "/").endswith("/" + plain)] or found
-            if len(longest) == 1:
-                return longest[0]
-            if longest:
+            found = [file for file in found if file.as_posix().endswith("/" + plain)] or found
+            found = [file for file in found if export.parent in file.parents] or found
+            if len(found) == 1:
+                return found[0]
+            if found:
                 raise ValueError(
-                    f"{where}: {name!r} may be {longest[0]} or {longest[1]}; give files names of their own, or one "
+                    f"{where}: {name!r} may be {found[0]} or {found[1]}; give files names of their own, or one "
                     "folder per export."
                 )
         held = ", ".join(list(self.by_name)[:5])

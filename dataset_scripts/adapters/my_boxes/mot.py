@@ -39,11 +39,11 @@ def _sequence(file: Path, media: MediaFolder) -> tuple[str, Media]:
     home = file.parent.parent if file.parent.name == "gt" else file.parent
     if file.name != "gt.txt":
         path = media.stem(file.stem, file.parent)
-        name = file.stem
+        name = media.name_of(file)
     else:
-        name = home.name
+        name = media.name_of(home) if home != media.exports else home.resolve().name
         folder = next((home / part for part in ("img1", "images") if (home / part).is_dir()), None)
-        path = folder or media.only_video_near(home) or media.stem(name, home.parent)
+        path = folder or media.only_video_near(home) or media.stem(home.name, home.parent)
     if path is None:
         raise ValueError(
             f"{file}: found neither {home / 'img1'} nor one video in {home}; put the frames or the video there."
@@ -77,10 +77,11 @@ def _tracks(file: Path, reading: Reading) -> tuple[list[Track], list[int]]:
         if identity == "-1":
             raise ValueError(f"{where}: id -1 marks a box without identity; tracks need an id per object.")
         frames.add(frame - 1)
+        track = tracks.setdefault(identity, Track(label=_label(labels, kind)))
         if flag == 0:
             reading.skipped.add("row with flag 0, which MOT ignores", where)
+            track.unsure.add(frame - 1)
             continue
-        track = tracks.setdefault(identity, Track(label=_label(labels, kind)))
         corners = (left - first_pixel, top - first_pixel, left - first_pixel + width, top - first_pixel + height)
         track.keys.append(Key(frame - 1, corners, where))
     if not frames:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from ...records import ObjectTrack, VideoRecord
-from ..common import Skip, Skipped, relative_box
+from ..common import Skip, Skipped, as_boxes, relative_box
 from .media import Media
 
 __all__ = ["Key", "Track", "check_frame_size", "interpolated", "record_of", "rotated_extent"]
@@ -46,6 +48,7 @@ class Track:
         keys: its boxes; any order.
         to_end: whether the last box holds to the end of the video.
         ended: whether the object is known to be out of sight after the last box.
+        unsure: frames of which the annotator says nothing: no box there does not mean that the object is absent.
         expression, caption: words for this object, where the annotator wrote them.
         attributes: others.
     """
@@ -54,6 +57,7 @@ class Track:
     keys: list[Key] = field(default_factory=list)
     to_end: bool = False
     ended: bool = True
+    unsure: set[int] = field(default_factory=set)
     expression: str | None = None
     caption: str | None = None
     attributes: dict[str, str] = field(default_factory=dict)
@@ -141,7 +145,7 @@ def _object(track: Track, found: dict[int, Key], frames: Sequence[int], media: M
     absent = []
     for frame in frames:
         key, box = found.get(frame), None
-        away = key is None and (frame <= last or track.ended)
+        away = key is None and frame not in track.unsure and (frame <= last or track.ended)
         if key is not None:
             try:
                 box = relative_box(key.corners_px, "xyxy", media.size)
@@ -152,7 +156,11 @@ def _object(track: Track, found: dict[int, Key], frames: Sequence[int], media: M
         absent.append(away)
     attributes = {"category": track.label, **track.attributes} if track.label else track.attributes
     return ObjectTrack(
-        boxes=rows, absent=absent, expression=track.expression, caption=track.caption, attributes=attributes
+        boxes=as_boxes(rows),
+        absent=np.array(absent),
+        expression=track.expression,
+        caption=track.caption,
+        attributes=attributes,
     )
 
 
