@@ -43,6 +43,9 @@ ADAPTERS: dict[str, tuple[str, str]] = {
 }
 
 
+HUB = "hf://"
+
+
 def load_adapter(name: str) -> ModuleType:
     """Import the module of a corpus.
 
@@ -59,7 +62,8 @@ def open_corpus(name: str, path: str | os.PathLike[str], reading: Reading | None
 
     Args:
         name: a key of `ADAPTERS`.
-        path: its folder (or, where the module says so, a file).
+        path: its folder (or, where the module says so, a file). `hf://OWNER/NAME` is a data set of the Hub, which is
+            downloaded into the Hub's cache unless it is there.
         reading: split, folder of pictures and where skipped items are counted.
 
     Yields:
@@ -69,7 +73,7 @@ def open_corpus(name: str, path: str | os.PathLike[str], reading: Reading | None
         ValueError: unknown name or split, or the path does not hold the corpus; the message says what is missing.
     """
     adapter = load_adapter(name)
-    path = Path(path)
+    path = _downloaded(os.fspath(path)) if os.fspath(path).startswith(HUB) else Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist; give the folder of {name} (working folder: {os.getcwd()}).")
     reading = Reading() if reading is None else reading
@@ -79,3 +83,18 @@ def open_corpus(name: str, path: str | os.PathLike[str], reading: Reading | None
     if reading.split is None and adapter.SPLITS:
         reading = replace(reading, split=adapter.SPLITS[0])
     yield from adapter.read(path, reading)
+
+
+def _downloaded(address: str) -> Path:
+    """The folder of a data set of the Hub.
+
+    Raises:
+        ValueError: there is no such data set, or the Hub cannot be reached.
+    """
+    import huggingface_hub
+
+    name = address.removeprefix(HUB).removeprefix("datasets/")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, repo_type="dataset"))
+    except (huggingface_hub.errors.HfHubHTTPError, ValueError, OSError) as error:
+        raise ValueError(f"{address} cannot be had from the Hub: {error}") from error

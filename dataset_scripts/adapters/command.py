@@ -45,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="the corpus; alone, it tells the layout that is read")
-    parser.add_argument("path", metavar="PATH", nargs="?", type=Path, help="its folder, or its file")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="its folder or file, or hf://OWNER/NAME of the Hub")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the records here (.jsonl)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out and --contact-sheet where they exist")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after so many records")

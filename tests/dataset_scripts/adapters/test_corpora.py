@@ -254,6 +254,24 @@ def test_mirror_gives_what_the_published_files_give(tmp_path):
     ]
 
 
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    path, options = m.elysium_track(tmp_path)
+    asked = []
+
+    def download(name, repo_type):
+        asked.append((name, repo_type))
+        if name.startswith("no"):
+            raise OSError("offline")
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    records = open_corpus("elysiumtrack-1m", "hf://datasets/sty-yyj/ElysiumTrack-1M", Reading(**options))
+    assert plain(records, tmp_path) == EXPECTED["elysiumtrack-1m"][0]
+    assert asked == [("sty-yyj/ElysiumTrack-1M", "dataset")]
+    with pytest.raises(ValueError, match="hf://no/where cannot be had from the Hub: offline"):
+        list(open_corpus("gqa", "hf://no/where"))
+
+
 @pytest.mark.parametrize(
     ("name", "split", "ids"),
     [
