@@ -65,7 +65,11 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
             "first."
         )
     for file, kind in exports:
-        yield from _READERS[kind](file, media, reading)
+        try:
+            yield from _READERS[kind](file, media, reading)
+        except (KeyError, TypeError, AttributeError) as error:  # a value of another kind than any export has there
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{file} is not what {kind} exports: {what}; export it anew.") from error
 
 
 def kind_of(file: Path, media: MediaFolder) -> str | None:

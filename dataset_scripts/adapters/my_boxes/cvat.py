@@ -105,7 +105,7 @@ def _video(
     if stated is not None:
         width, height = (stated.find(side) for side in ("width", "height"))
         if width is not None and height is not None:
-            check_frame_size((float(width.text), float(height.text)), opened, f"{file}, line {stated.line}")
+            check_frame_size((float(width.text or 0), float(height.text or 0)), opened, f"{file}, line {stated.line}")
     tracks = []
     for element in elements:
         boxes = element.all("box")

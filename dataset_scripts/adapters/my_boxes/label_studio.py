@@ -57,7 +57,7 @@ def _results(task: dict[str, Any], where: str, reading: Reading) -> list[dict[st
     made = [one for one in task.get("annotations") or task.get("completions") or [] if not one.get("was_cancelled")]
     if len(made) > 1:
         reading.skipped.add("older annotation of a task that has a newer one", where)
-    return made[-1].get("result", []) if made else []
+    return (made[-1].get("result") or []) if made else []
 
 
 def _address(data: dict[str, Any], endings: str, where: str) -> str:

@@ -131,6 +131,13 @@ def test_items_are_what_json_gives(data, indent, tmp_path_factory):
         assert {item.name: item.value for item in items} == data
 
 
+@pytest.mark.parametrize("chunk", range(1, 9))
+def test_numbers_are_read_to_their_end(chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+    (tmp_path / "x.json").write_text('[0.5, 1e-3, -2.25e+10, 12345, {"a": 0.125}]')
+    assert [item.value for item in json_stream.walk(tmp_path / "x.json")] == [0.5, 1e-3, -2.25e10, 12345, {"a": 0.125}]
+
+
 def test_lists_inside_are_given_by_item_with_their_line(tmp_path):
     file = tmp_path / "x.json"
     file.write_text('{"info": 1,\n "images": [\n  {"id": 1},\n  {"id":\n 2}\n ], "more": [3], "none": []}')

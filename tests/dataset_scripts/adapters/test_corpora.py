@@ -286,6 +286,17 @@ def test_splits(name, split, ids, tmp_path):
     assert [record.id for record in open_corpus(name, path, Reading(split=split, **options))] == ids
 
 
+def test_many_questions_of_a_picture_are_several_records(tmp_path):
+    path, _ = m.gqa(tmp_path)
+    file = tmp_path / "train_balanced_questions.json"
+    (question,) = json.loads(file.read_text()).values()
+    file.write_text(json.dumps({str(i): {**question, "answer": f"answer {i}"} for i in range(10)}))
+    records = [record for record in open_corpus("gqa", path) if record.messages]
+    assert [record.id for record in records] == ["2375429-questions-0", "2375429-questions-1"]
+    answers = [message["content"] for record in records for message in record.messages[1::2]]
+    assert answers == [f"answer {i}" for i in range(10)]
+
+
 def test_tars_are_unpacked_once(tmp_path):
     path, options = m.elysium_track(tmp_path)
     first = plain(open_corpus("elysiumtrack-1m", path, Reading(**options)), tmp_path)

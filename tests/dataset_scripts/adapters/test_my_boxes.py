@@ -264,6 +264,8 @@ ERRORS = [
     (my.label_studio, keyframe(lambda s: s[0].update(frame=40)), r"keyframe 40: a box in frame 39 .* has 9 frames"),
     (my.label_studio, keyframe(lambda s: s[0].pop("width")), r"task 3 lacks 'width'"),
     (my.label_studio_images, smaller("a.jpg"), r"region r1: the export says 160 x 120 pixels, but .* has 80 x 60"),
+    (my.label_studio, data(TASK, lambda d: d[0]["annotations"].insert(0, 3)), r"is not what Label Studio exports"),
+    (my.coco_images, data(COCO, lambda d: d["images"][0].update(width=None)), r"is not what COCO exports"),
     (my.cvat, text(XML, "</track>", "</trak>"), r"annotations.xml, line 10: no XML \(mismatched tag"),
     (my.cvat, text(XML, 'xtl="8"', 'xtl="left"'), r"annotations.xml, line 7: <box> has xtl='left'; expected a number"),
     (my.cvat, text(XML, 'frame="4"', 'frame="99"'), r"annotations.xml, line 8: a box in frame 99 .* has 9 frames"),
@@ -290,6 +292,16 @@ def test_a_folder_without_exports(tmp_path):
     (tmp_path / "export.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"holds no export that is known: .*not recognized: export.zip, notes.txt"):
         list(open_corpus("my-boxes", tmp_path))
+
+
+def test_a_task_without_an_annotation_is_counted(tmp_path):
+    my.label_studio(tmp_path)
+    tasks = json.loads((tmp_path / "project-1.json").read_text())
+    tasks += [{**tasks[0], "annotations": []}, {**tasks[0], "annotations": [{"result": None}]}]
+    (tmp_path / "project-1.json").write_text(json.dumps(tasks))
+    reading = Reading()
+    assert len(list(open_corpus("my-boxes", tmp_path, reading))) == 1
+    assert reading.skipped.counts == {"task without rectangles": 2}
 
 
 def test_two_files_of_one_name(tmp_path):
