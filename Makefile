@@ -5,8 +5,10 @@ OUT ?= outputs
 # What `make track` tracks; make track VIDEO=my.mp4 EXPRESSION="the black swan" BOX=34,40,120,160
 VIDEO ?= examples/sample.mp4
 MODEL ?= elysium
-EXPRESSION ?= the large white cross
-BOX ?= 174,5,273,118
+# The small checkpoint of drawn shapes, which tests and docs/results.md run on
+DRAWN ?= tests/fixtures/drawn_shapes
+EXPRESSION ?= the bottle
+BOX ?= 158,58,216,199
 # Processes that run the tests; a file's tests stay together, in order, so that a run is like any other
 WORKERS ?= 2
 NEWEST ?= .venv-newest
@@ -59,17 +61,17 @@ track: $(READY) ## track the sample by words and by box: video, JSON and contact
 	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --expression "$(EXPRESSION)" $(call WRITE,by_words)
 	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --box $(BOX) $(call WRITE,by_box)
 
-results: $(READY) ## evaluate the embedded checkpoint and write docs/results.md
-	$(BIN)/python -m evaluate_metrics.runners.synthetic --model $(MODEL) --report docs/results.md
+results: $(READY) ## evaluate the checkpoint of drawn shapes and write docs/results.md
+	$(BIN)/python -m evaluate_metrics.runners.synthetic --model $(DRAWN) --report docs/results.md
 
 bench: $(READY) ## speed and peak memory of tracking the sample
 	$(BIN)/python -m benchmarks.track_sample --model $(MODEL)
 
-tiny-model: $(READY) ## train the embedded checkpoint anew (hours; the same command resumes)
+tiny-model: $(READY) ## train the checkpoint of drawn shapes anew (hours; the same command resumes)
 	$(BIN)/python -m train.sft train/recipes/tiny.yaml --output runs/tiny
 
-checkpoint-code: $(READY) ## renew the links of elysium/ to the code of the packages
-	$(BIN)/python -m train.checkpoint_code elysium
+checkpoint-code: $(READY) ## renew the links of the checkpoints in the clone to the code of the packages
+	$(BIN)/python -m train.checkpoint_code elysium $(DRAWN)
 
 clean:          ## remove what runs wrote (not .venv, not training runs)
 	rm -rf $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml build *.egg-info

@@ -1,6 +1,6 @@
 """Whether fast decoding gives the answers of slow decoding, over the whole synthetic test split, and its report.
 
-    python -m benchmarks.same_answers --model elysium
+    python -m benchmarks.same_answers --model tests/fixtures/drawn_shapes
 
 Every prompt that tracking the split asks, by box and by words, is answered three times: by the library's `generate`
 (the slow twin), by drafts in batches, and by drafts one prompt at a time; once free, once held to the box format.
@@ -31,6 +31,7 @@ from tracking_elysium.session import TrackingSession
 from tracking_elysium.stats import Stats
 
 ROOT = Path(__file__).resolve().parents[1]
+DRAWN = ROOT / "tests" / "fixtures" / "drawn_shapes"
 REPORT = ROOT / "benchmarks" / "same_answers.md"
 
 
@@ -72,7 +73,7 @@ class Compared:
 def main() -> None:
     """Compare and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(ROOT / "elysium"), help="checkpoint folder or Hub id")
+    parser.add_argument("--model", default=str(DRAWN), help="checkpoint folder or Hub id")
     parser.add_argument("--batch-size", type=int, default=16, help="prompts at a time, where there are several")
     parser.add_argument("--limit", type=int, help="only so many videos of each part")
     parser.add_argument("--report", type=Path, default=REPORT)

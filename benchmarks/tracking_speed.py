@@ -43,6 +43,7 @@ from tracking_elysium.visualize import write_video
 from .tracking_speed_models import FORESIGHT, SIZES, Lead, LedClipAnswerer, LedDraftedAnswerer, random_model
 
 ROOT = Path(__file__).resolve().parents[1]
+DRAWN = ROOT / "tests" / "fixtures" / "drawn_shapes"
 REPORT = ROOT / "benchmarks" / "tracking_speed.md"
 FRAMES_OF_MINUTE = 1800  # at 30 frames per second
 
@@ -131,7 +132,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(ROOT / "elysium"), help="checkpoint that tracks by itself")
+    parser.add_argument("--model", default=str(DRAWN), help="checkpoint that tracks by itself")
     parser.add_argument("--random", choices=sorted(SIZES), help="random weights of this size instead, led along boxes")
     parser.add_argument(
         "--surprise",

@@ -2,8 +2,8 @@
 
     python examples/describe.py [VIDEO] [x1,y1,x2,y2]
 
-The embedded checkpoint was taught descriptions of drawn shapes. Checkpoints that were taught questions answer them
-with `pipe.ask(video, "What moves to the left?")`.
+The embedded checkpoint names an object by its class. Checkpoints that were taught questions answer them with
+`pipe.ask(video, "What moves to the left?")`.
 """
 
 import sys
@@ -13,7 +13,7 @@ from transformers import pipeline
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
-def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> str:
+def main(video: str = "examples/sample.mp4", box: str = "158,58,216,199") -> str:
     """Describe the object in `box`, pixels of the first frame, from eight frames four apart."""
     pipe = pipeline("video-tracking", model="elysium")
     corners = tuple(float(number) for number in box.split(","))

@@ -50,7 +50,7 @@ def main(folder: str = "", output: str = "outputs/mine", steps: str = "80") -> t
     recipe["stages"][0]["arguments"]["max_steps"] = int(steps)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     subprocess.run([sys.executable, "-m", "train.sft", out / "recipe.yaml", "--output", out / "run"], check=True)
-    trackers = [pipeline("video-tracking", model=model) for model in ("elysium", str(out / "run/mine/final"))]
+    trackers = [pipeline("video-tracking", model=model) for model in (recipe["model"], str(out / "run/mine/final"))]
     before, after = (evaluate_records(one, [last, other], out, convention="got10k")["ao"] for one in trackers)
     print(f"mean overlap on two videos that were not trained on: {before:.3f} -> {after:.3f}")
     return before, after

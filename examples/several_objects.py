@@ -10,9 +10,9 @@ from transformers import pipeline
 
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
-BOXES = [(174, 5, 273, 118), (20, 23, 104, 119)]  # in pixels, in the frames below
+BOXES = [(158, 58, 216, 199), (188, 83, 320, 147)]  # in pixels, in the frames below
 START_FRAMES = [0, 0]
-LABELS = ["diamond", "cross"]
+LABELS = ["bottle", "hand"]
 
 
 def main(video: str = "examples/sample.mp4") -> dict[str, list[float]]:

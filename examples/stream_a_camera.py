@@ -26,7 +26,7 @@ def camera(source: int | str) -> Iterator[np.ndarray]:
         capture.release()
 
 
-def main(source: str = "examples/sample.mp4", expression: str = "the large white cross", limit: int = 24) -> int:
+def main(source: str = "examples/sample.mp4", expression: str = "the bottle", limit: int = 24) -> int:
     """Print the object's box frame by frame; stops after `limit` frames, which closes the camera."""
     pipe = pipeline("video-tracking", model="elysium")
     seen = 0

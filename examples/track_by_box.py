@@ -10,7 +10,7 @@ from transformers import pipeline
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
-def main(video: str = "examples/sample.mp4", box: str = "174,5,273,118") -> list[dict]:
+def main(video: str = "examples/sample.mp4", box: str = "158,58,216,199") -> list[dict]:
     """Track the object in `box` (pixels of the first frame) and print where it goes."""
     pipe = pipeline("video-tracking", model="elysium")
     frames = pipe(video, box=tuple(float(number) for number in box.split(",")))

@@ -1,6 +1,6 @@
 """Find and follow an object by a description (RSOT).
 
-python examples/track_by_words.py [VIDEO] ["the large white cross"]
+python examples/track_by_words.py [VIDEO] ["the bottle"]
 """
 
 import sys
@@ -10,7 +10,7 @@ from transformers import pipeline
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 
 
-def main(video: str = "examples/sample.mp4", expression: str = "the large white cross") -> list[dict]:
+def main(video: str = "examples/sample.mp4", expression: str = "the bottle") -> list[dict]:
     """Track what `expression` names; the frames in which the model is least sure come last."""
     pipe = pipeline("video-tracking", model="elysium")
     frames = pipe(video, expression=expression)

@@ -77,7 +77,7 @@ class ElysiumConfig(PreTrainedConfig):
             configuration's value if not given.
 
     Raises:
-        ValueError: for a vision type, layer, token budget or key that cannot be honoured, naming what can.
+        ValueError: for a vision type, layer, token budget or key that cannot be honored, naming what can.
     """
 
     model_type = "elysium"

@@ -72,7 +72,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         config: model configuration.
     """
 
-    # Not quantised, and float32 in a float16 model; the library matches from the start of a module's name.
+    # Not quantized, and float32 in a float16 model; the library matches from the start of a module's name.
     _keep_in_fp32_modules = ["selector", "multi_modal_projector"]
     # A checkpoint may hold the head, and the part of the tower past the layer that is read, which is not built.
     _keys_to_ignore_on_load_unexpected = [

@@ -46,7 +46,7 @@ def initially_kept(num_patches: int, num_kept: int) -> torch.Tensor:
 class ScoreLinear(nn.Module):
     """A linear layer that computes in float32, whatever dtype its weights have.
 
-    No `nn.Linear` on purpose: those are what quantisation, adapters for "all-linear" and serving engines replace, and
+    No `nn.Linear` on purpose: those are what quantization, adapters for "all-linear" and serving engines replace, and
     the ranking would then be done in fewer bits.
 
     Args:

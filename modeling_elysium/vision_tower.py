@@ -58,6 +58,6 @@ class ElysiumProjector(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens `(F, K, C')` to `(F, K, D)`."""
         dtype = self.linear_1.weight.dtype
-        if dtype.is_floating_point:  # a quantised layer takes any dtype; a float one that of its weights
+        if dtype.is_floating_point:  # a quantized layer takes any dtype; a float one that of its weights
             tokens = tokens.to(dtype)
         return self.linear_2(self.act(self.linear_1(tokens)))

@@ -147,7 +147,7 @@ def parse_boxes(
     """
     found: dict[int, tuple[list[float], tuple[int, int]]] = {}
     limit = MAX_FRAMES if num_frames is None else num_frames
-    if partial:  # no match goes on behind a closing bracket
+    if partial:  # no match continues past a closing bracket
         text = text[: max(map(text.rfind, _CLOSING)) + 1]
     for frame, start, stop in _segments(text, None if partial else first_frame):
         row = frame - first_frame

@@ -79,7 +79,7 @@ def random_indices(num_frames: int, count: int, max_interval: int, rng: RandomSo
     Args:
         num_frames: length of the video.
         count: frames wanted; a shorter video gives all its frames.
-        max_interval: largest distance between neighbours, in frames.
+        max_interval: largest distance between neighbors, in frames.
         rng: the source of randomness.
 
     Returns:
@@ -111,7 +111,7 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     Args:
         source: path of a video, or of a folder of images; http(s) URL; bytes of a file, or a binary file object; list
             (or column of a data set) of PIL images, arrays, tensors or image paths; array or tensor of shape
-            (T, H, W, 3) or (T, 3, H, W), grey (T, H, W) as well; iterator of frames; `cv2.VideoCapture`. A
+            (T, H, W, 3) or (T, 3, H, W), gray (T, H, W) as well; iterator of frames; `cv2.VideoCapture`. A
             `VideoSource` is returned as it is.
         fps: frames per second of a source that does not say; overrides one that does.
         max_bytes: a longer download is refused.
@@ -241,7 +241,7 @@ def _open_file(data: str | bytes, name: str) -> VideoSource:
 
 
 def _download(url: str, max_bytes: int) -> bytes:
-    """The body behind a URL, at most `max_bytes` of it."""
+    """Read the body of a URL, at most `max_bytes` of it."""
     try:
         with urllib.request.urlopen(_quoted(url), timeout=_DOWNLOAD_TIMEOUT_S) as response:
             body = response.read(max_bytes + 1)

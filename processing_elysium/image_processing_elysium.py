@@ -1,7 +1,7 @@
 """ElysiumImageProcessor: frames of any kind to the tower's input, without torchvision.
 
 A frame is squashed to the tower's size (no crop, no padding: the box text is relative to the whole frame), bilinear,
-scaled to [0, 1] and normalised (paper, section 3.3; the authors' code resizes with Pillow's bilinear filter).
+scaled to [0, 1] and normalized (paper, section 3.3; the authors' code resizes with Pillow's bilinear filter).
 Shapes: F frames, H x W pixels.
 """
 
@@ -122,7 +122,7 @@ def _to_uint8(array: np.ndarray, unit_range: bool | None) -> np.ndarray:
 
 
 class ElysiumImageProcessor(PilBackend):
-    """Squash, rescale and normalise frames.
+    """Squash, rescale and normalize frames.
 
     Fields (saved in `preprocessor_config.json` or `processor_config.json`): `size` ({"height", "width"} in pixels),
     `resample` (Pillow filter; 2 = bilinear), `rescale_factor`, `image_mean`, `image_std`, and the switches
@@ -236,8 +236,8 @@ def _tensor_path(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> torch.Tensor:
-    """(F, 3, H, W) on any device to normalised float32 on that device; see `to_rgb_array` for the value range."""
-    pixels = _to_grey_levels(frames)
+    """(F, 3, H, W) on any device to normalized float32 on that device; see `to_rgb_array` for the value range."""
+    pixels = _to_gray_levels(frames)
     if target is not None and tuple(pixels.shape[-2:]) != target:
         pixels = resample_tensors(pixels, target, resample)
     offset = torch.tensor(mean / std, device=frames.device)[:, None, None]
@@ -245,7 +245,7 @@ def _tensor_path(
     return pixels * factor - offset
 
 
-def _to_grey_levels(frames: torch.Tensor) -> torch.Tensor:
+def _to_gray_levels(frames: torch.Tensor) -> torch.Tensor:
     """The tensor twin of `_to_uint8`."""
     if frames.dtype == torch.uint8:
         return frames
@@ -277,7 +277,7 @@ def _array_path(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> np.ndarray | list[np.ndarray]:
-    """(H, W, 3) uint8 frames to normalised (3, H, W) float32; one array when the sizes agree."""
+    """(H, W, 3) uint8 frames to normalized (3, H, W) float32; one array when the sizes agree."""
     if target is not None:
         frames = [frame if frame.shape[:2] == target else _resize(frame, target, resample) for frame in frames]
     if len({frame.shape for frame in frames}) > 1:

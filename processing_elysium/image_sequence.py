@@ -232,7 +232,7 @@ def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
     elif frames.ndim == 3:
         return list(frames)
     raise ValueError(
-        f"`video` has shape {tuple(frames.shape)}; pass (T, H, W, 3), (T, 3, H, W) or grey (T, H, W). Put a single "
+        f"`video` has shape {tuple(frames.shape)}; pass (T, H, W, 3), (T, 3, H, W) or gray (T, H, W). Put a single "
         "frame into a list: [frame]."
     )
 

@@ -215,7 +215,7 @@ class ElysiumProcessor(ProcessorMixin):
         return render_answer(task, **{"box_rounding": self.box_rounding, **options})
 
     def untaught(self, task: Task | str, width: int, height: int) -> str | None:
-        """What speaks against asking this checkpoint, as a sentence for a warning; None where nothing is known.
+        """Say what speaks against asking this checkpoint, as a sentence for a warning; None where nothing is known.
 
         Args:
             task: what is asked.

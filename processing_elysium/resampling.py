@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from PIL.Image import Resampling
 
-_BITS = 22  # of a weight behind the binary point
+_BITS = 22  # of a weight after the binary point
 
 
 def _triangle(x: float) -> float:

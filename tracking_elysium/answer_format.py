@@ -8,8 +8,10 @@ keeps numbers apart from the text around them: one that splits digits, merges th
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from .protocols import Processor
 _NUMBER = re.compile(r"-?\d+")
 _FEW_DIGITS = re.compile(r"-?\d{1,6}")  # a model may write digits without end
 _SAMPLE_BOX = (0.345, 0.405, 0.515, 0.675)  # a box whose text does not occur in a frame's label
+_LOG_HALF = math.log(0.5)
 _BOXES_PER_TEXT = 100  # boxes in one text when numbers are tokenized
 
 
@@ -254,6 +257,25 @@ def _tokens(processor: Processor, answer: str) -> list[tuple[int, int, int]] | N
     if ids[:first] != asked:  # the answer's first letters join the prompt's last: take it from its first own token
         first = next((index for index, (_, stop) in enumerate(offsets) if stop > start), len(ids))
     return [(ids[index], offsets[index][0] - start, offsets[index][1] - start) for index in range(first, len(ids))]
+
+
+def options_of_presence(options: Sequence[int], absent_token: int, logprob: float) -> list[int]:
+    """Decide between a box and none, where a constrained answer may have either.
+
+    A box is many numbers, of which each may be less probable than `[]` although together they are more so. The
+    frame has no box where `[]` is more probable than all else.
+
+    Args:
+        options: tokens that the format allows, `absent_token` among them.
+        absent_token: the one that says that the frame has no box.
+        logprob: its natural log-probability among all tokens.
+
+    Returns:
+        `absent_token` alone, or the others.
+    """
+    if logprob > _LOG_HALF:
+        return [absent_token]
+    return [token for token in options if token != absent_token]
 
 
 class Cursor:

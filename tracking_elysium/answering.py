@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from .answer_format import AnswerFormat, AnswerFormats, Cursor
+from .answer_format import AnswerFormat, AnswerFormats, Cursor, options_of_presence
 from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
 from .options import TrackingOptions, check_count
 from .protocols import Processor
@@ -380,10 +380,12 @@ class _GrammarProcessor(LogitsProcessor):
             if cursor.absent_token is not None:
                 logprob = (wide[row, cursor.absent_token] - total[row]).item()
                 self.absences[row][cursor.frame_in_clip] = (len(self.steps), logprob)
+                options = options_of_presence(options, cursor.absent_token, logprob)
             allowed[row] = -torch.inf
             allowed[row, options] = scores[row, options]
             if len(options) == 1:
-                allowed[row, options], certain[row] = 0.0, True
+                # A choice between a box and none was one, whatever came of it: its token keeps its probability.
+                allowed[row, options], certain[row] = 0.0, cursor.absent_token is None
         taken = allowed.argmax(dim=-1, keepdim=True)
         self.steps.append((wide.gather(1, taken)[:, 0] - total).masked_fill(certain, 0.0))
         return allowed

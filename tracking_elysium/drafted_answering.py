@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from .answer_format import numbers_in
+from .answer_format import numbers_in, options_of_presence
 from .answering import ClipAnswerer, finish_answer, joined_features
 from .drafted_cache import RowCache
 from .drafted_compile import Compiled
@@ -339,14 +339,6 @@ class DraftedAnswerer(ClipAnswerer):
         logits = self.model.compute_logits(hidden[sequences, indices]).float()
         logits[:, self._suppressed] = -torch.inf
         best, token = logits.max(dim=-1)
-        bound = [number for number, item in enumerate(flat) if item[2]]
-        if bound:
-            allowed = [flat[number][2] for number in bound]
-            widest = max(map(len, allowed))
-            padded = [(*tokens, *([tokens[0]] * (widest - len(tokens)))) for tokens in allowed]
-            allowed_ids, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
-            value, choice = logits[which].gather(1, allowed_ids).max(dim=-1)
-            token[which], best[which] = allowed_ids.gather(1, choice[:, None])[:, 0], value
         total = logits.logsumexp(dim=-1)
         absences: list[float | None] = [None] * len(flat)
         asked = {number: item[3] for number, item in enumerate(flat) if item[3] is not None}
@@ -354,6 +346,14 @@ class DraftedAnswerer(ClipAnswerer):
             logprobs = (logits[list(asked), list(asked.values())] - total[list(asked)]).tolist()
             for number, logprob in zip(asked, logprobs, strict=True):
                 absences[number] = logprob
+        bound = [number for number, item in enumerate(flat) if item[2]]
+        if bound:
+            allowed = [_allowed(flat[number], absences[number]) for number in bound]
+            widest = max(map(len, allowed))
+            padded = [(*tokens, *([tokens[0]] * (widest - len(tokens)))) for tokens in allowed]
+            allowed_ids, which = torch.tensor(padded, device=logits.device), torch.tensor(bound, device=logits.device)
+            value, choice = logits[which].gather(1, allowed_ids).max(dim=-1)
+            token[which], best[which] = allowed_ids.gather(1, choice[:, None])[:, 0], value
         chosen = iter(zip(token.tolist(), (best - total).tolist(), absences, strict=True))
         return [[next(chosen) for _ in row] for row in choices]
 
@@ -417,3 +417,9 @@ def _hindrance(model: Any, constrained: bool) -> str | None:
     config = model.generation_config
     rules = [name for name, neutral in _NEUTRAL.items() if getattr(config, name, None) not in neutral]
     return f"the generation config sets {', '.join(rules)}; reset it, or pass decoding='plain'" if rules else None
+
+
+def _allowed(choice: tuple[int, int, tuple[int, ...], int | None], absent_logprob: float | None) -> Sequence[int]:
+    """Return the tokens to choose from, after the decision between a box and none."""
+    *_, tokens, absent_token = choice
+    return tokens if absent_logprob is None else options_of_presence(tokens, absent_token, absent_logprob)

@@ -60,7 +60,7 @@ class TrackingOptions:
     """
 
     clip_len: int = _option(8, "frames per clip of a long video", "N")
-    overlap: int = _option(1, "frames shared by neighbouring clips", "N")
+    overlap: int = _option(1, "frames shared by neighboring clips", "N")
     single_pass_up_to: int = _option(32, "videos of up to N frames go in one piece; 0 always cuts", "N")
     gap_policy: str = _option("hold", "frames without a box: " + ", ".join(GAP_POLICIES), "NAME")
     rsot_continuation: str = _option("box", "later clips go on from: " + ", ".join(RSOT_CONTINUATIONS), "NAME")

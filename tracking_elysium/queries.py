@@ -119,7 +119,7 @@ def make_queries(source: Any, processor: Any, subjects: Subjects, direction: str
 
 
 def is_batch(videos: Any) -> bool:
-    """Whether `videos` is a list of videos; a list of frames (images, image paths, arrays up to 3-D) is one video.
+    """Say if `videos` is a list of videos; a list of frames (images, image paths, arrays up to 3-D) is one video.
 
     A column of a data set counts as a list.
 
@@ -146,7 +146,7 @@ def is_batch(videos: Any) -> bool:
 
 
 def is_local_file(video: Any) -> bool:
-    """Whether `video` names a file, which can be opened again at no cost."""
+    """Say whether `video` names a file, which can be opened again at no cost."""
     return hasattr(video, "__fspath__") or (isinstance(video, str) and "://" not in video)
 
 
@@ -178,7 +178,7 @@ def _spread(name: str, value: Any, count: int, single: bool) -> list[Any]:
 
 
 def _is_single_box(box: Any) -> bool:
-    """Four numbers (or a wrong number of numbers) rather than a list of boxes."""
+    """Say whether these are numbers (four, or a wrong count) rather than a list of boxes."""
     if isinstance(box, (Mapping, str)) or not hasattr(box, "__len__") or not hasattr(box, "__getitem__"):
         return True  # a str or a number is nothing we take; the box check says so
     return len(box) > 0 and not isinstance(box[0], Mapping) and (isinstance(box[0], str) or np.ndim(box[0]) == 0)

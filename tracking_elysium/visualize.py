@@ -1,4 +1,4 @@
-"""Boxes onto frames: labelled overlays, an mp4 that plays in a browser, a contact sheet.
+"""Boxes onto frames: labeled overlays, an mp4 that plays in a browser, a contact sheet.
 
 Results are the pipeline's dicts (`{"frame", "timestamp", "objects": [{"id", "label", "score", "box"}]}`, boxes in
 pixels of the original frame); frames are uint8 RGB arrays of shape (H, W, 3).
@@ -23,8 +23,8 @@ try:
 except ImportError:  # drawing works without it, writing a video says what is missing
     av = None
 
-# Okabe and Ito's colours, told apart with any kind of colour vision.
-COLOURS = (
+# Okabe and Ito's colors, told apart with any kind of color vision.
+COLORS = (
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
@@ -39,13 +39,13 @@ LONG_SIDE = 1920
 _TICK = Fraction(1, 90_000)  # of a second: what times of frames are rounded to
 
 
-def colour_of(object_id: int) -> tuple[int, int, int]:
-    """The RGB colour of an object, the same in every frame."""
-    return COLOURS[int(object_id) % len(COLOURS)]
+def color_of(object_id: int) -> tuple[int, int, int]:
+    """Give the RGB color of an object, the same in every frame."""
+    return COLORS[int(object_id) % len(COLORS)]
 
 
 def display_scale(width: int, height: int, short_side: int = SHORT_SIDE, long_side: int = LONG_SIDE) -> float:
-    """Factor by which frames are resized for display: up for tiny frames (whole numbers), down for huge ones."""
+    """Choose the factor for display: tiny frames are enlarged (by whole numbers), huge ones reduced."""
     factor = max(1, round(short_side / min(width, height)))
     while factor > 1 and factor * max(width, height) > long_side:
         factor -= 1
@@ -82,11 +82,11 @@ def draw_objects(
     font = _font(max(11, round(min(size) / 26)))
     corners = [_corners(item["box"], scale, size) for item in objects]
     for item, box in zip(objects, corners, strict=True):
-        _rectangle(draw, box, colour_of(item["id"]), line, dashed=item["score"] <= 0.0)
+        _rectangle(draw, box, color_of(item["id"]), line, dashed=item["score"] <= 0.0)
     taken = [_tag(draw, caption, (0, 0), font, (0, 0, 0), size, [])] if caption else []
     for item, box in zip(objects, corners, strict=True) if show_labels else ():
         text = f"{_shortened(item['label'])} {item['score']:.2f}"
-        taken.append(_tag(draw, text, (box[0], box[1]), font, colour_of(item["id"]), size, taken, below=box[3]))
+        taken.append(_tag(draw, text, (box[0], box[1]), font, color_of(item["id"]), size, taken, below=box[3]))
     return np.asarray(canvas)
 
 
@@ -117,7 +117,7 @@ def write_video(
         try:
             count = _encode(part, frames, fps, times)
             if count:
-                with av.open(str(part)) as written:  # a disk that is full may be noticed by nobody before
+                with av.open(str(part)) as written:  # a full disk may raise no error before
                     if written.streams.video[0].frames != count:
                         raise OSError(errno.EIO, "not all frames arrived on the disk")
         except av.FFmpegError as error:
@@ -128,7 +128,7 @@ def write_video(
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, times: Sequence[float] | None) -> int:
-    """Write frames to a file that may stay broken after an error; the number of frames."""
+    """Write frames to a file that may stay broken after an error; return the number of frames."""
     count = 0
     container = stream = None
     try:
@@ -186,7 +186,7 @@ def contact_sheet(
     legend = list({item["id"]: item["label"] for result in results for item in result["objects"]}.items())
     font = _font(15)
     lines = [(title, (235, 235, 235))] if title else []
-    lines += [(_shortened(label, 90), colour_of(number)) for number, label in legend]
+    lines += [(_shortened(label, 90), color_of(number)) for number, label in legend]
     tiles = []
     for frame, result in zip(frames, results, strict=True):
         seconds = "" if result["timestamp"] is None else f"  {result['timestamp']:.2f} s"
@@ -201,12 +201,12 @@ def contact_sheet(
         "RGB", (gap + columns * (tile_width + gap), head + rows * (tile_height + strip + gap)), (24, 24, 27)
     )
     draw = ImageDraw.Draw(sheet)
-    for number, (text, colour) in enumerate(lines):
+    for number, (text, color) in enumerate(lines):
         x, y = gap, gap // 2 + 22 * number
         if number >= len(lines) - len(legend):
-            draw.rectangle((x, y + 3, x + 12, y + 15), fill=colour)
+            draw.rectangle((x, y + 3, x + 12, y + 15), fill=color)
             x += 20
-        draw.text((x, y), text, fill=colour, font=font)
+        draw.text((x, y), text, fill=color, font=font)
     for number, (tile, text) in enumerate(tiles):
         x = gap + (number % columns) * (tile_width + gap)
         y = head + (number // columns) * (tile_height + strip + gap)
@@ -219,7 +219,7 @@ def contact_sheet(
 # drawing details
 # --------------------------------------------------------------------------------------------------------------
 def _corners(box: dict[str, float], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Display pixels of a box, at least 1 x 1 and inside the picture."""
+    """Compute the display pixels of a box, at least 1 x 1 and inside the picture."""
     xs = sorted((box["xmin"] * scale, box["xmax"] * scale))
     ys = sorted((box["ymin"] * scale, box["ymax"] * scale))
     left, top = (int(min(max(v[0], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
@@ -228,21 +228,21 @@ def _corners(box: dict[str, float], scale: float, size: tuple[int, int]) -> tupl
 
 
 def _rectangle(
-    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: tuple[int, ...], line: int, dashed: bool
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: tuple[int, ...], line: int, dashed: bool
 ) -> None:
     left, top, right, bottom = box
     if not dashed:
-        # A dark rim keeps the line visible on a background of its own colour.
+        # A dark rim keeps the line visible on a background of its own color.
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=line + 2)
-        draw.rectangle(box, outline=colour, width=line)
+        draw.rectangle(box, outline=color, width=line)
         return
     dash = line * 3
     for x in range(left, right + 1, 2 * dash):
         for y in (top, bottom):
-            draw.line((x, y, min(x + dash, right), y), fill=colour, width=line)
+            draw.line((x, y, min(x + dash, right), y), fill=color, width=line)
     for y in range(top, bottom + 1, 2 * dash):
         for x in (left, right):
-            draw.line((x, y, x, min(y + dash, bottom)), fill=colour, width=line)
+            draw.line((x, y, x, min(y + dash, bottom)), fill=color, width=line)
 
 
 def _tag(
@@ -250,12 +250,12 @@ def _tag(
     text: str,
     corner: tuple[int, int],
     font: Any,
-    colour: tuple[int, ...],
+    color: tuple[int, ...],
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
     below: int | None = None,
 ) -> tuple[float, float, float, float]:
-    """Write text on a filled plate above the corner (or below the box when there is no room); returns the plate."""
+    """Write text on a filled plate above the corner (or below the box when there is no room); return the plate."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
     x = min(max(corner[0], 0), max(size[0] - width, 0))
@@ -264,8 +264,8 @@ def _tag(
     inside = [y for y in places if 0 <= y <= size[1] - height] or [0]
     free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), other) for other in taken)]
     y = (free or inside)[0]
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    draw.rectangle((x, y, x + width, y + height), fill=color)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     draw.text((x + 4 - left, y + 3 - top), text, fill=(0, 0, 0) if luminance > 110 else (255, 255, 255), font=font)
     return x, y, x + width, y + height
 
@@ -280,7 +280,7 @@ def _shortened(label: str, limit: int = 40) -> str:
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
-    """Pad to even sides by repeating the last row or column: yuv420p stores colour for blocks of 2 x 2."""
+    """Pad to even sides by repeating the last row or column: yuv420p stores color for blocks of 2 x 2."""
     height, width = frame.shape[:2]
     return np.ascontiguousarray(np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
 

@@ -1,6 +1,6 @@
 """Make the code files of a checkpoint folder in a clone links to the packages' files, so that there is one of each.
 
-python -m train.checkpoint_code elysium
+python -m train.checkpoint_code elysium tests/fixtures/drawn_shapes
 
 On a system without symbolic links nothing is written; there the installed packages serve the folder.
 """
@@ -12,9 +12,11 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["carried_code", "link_code", "main"]
+__all__ = ["CHECKPOINTS", "carried_code", "link_code", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
+# The default model, of real video, and the small one of drawn shapes, which tests run on.
+CHECKPOINTS = (ROOT / "elysium", ROOT / "tests" / "fixtures" / "drawn_shapes")
 # The files that transformers loads by name; each brings those that it imports.
 ENTRANCES = (
     "processing_elysium/processing_elysium.py",
@@ -69,12 +71,12 @@ def link_code(folder: Path) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.checkpoint_code", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "elysium", help="checkpoint folder (elysium)")
-    folder = parser.parse_args(arguments).folder
-    try:
-        print(f"{len(link_code(folder))} links in {folder}")
-    except OSError as error:
-        print(f"{folder} is unchanged: no symbolic links here ({error}); the installed packages serve it.")
+    parser.add_argument("folders", type=Path, nargs="*", default=CHECKPOINTS, help="checkpoint folders (both)")
+    for folder in parser.parse_args(arguments).folders:
+        try:
+            print(f"{len(link_code(folder))} links in {folder}")
+        except OSError as error:
+            print(f"{folder} is unchanged: no symbolic links here ({error}); the installed packages serve it.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Conversations and their frames become one padded batch; only answers (with their end token) are labelled."""
+"""Conversations and their frames become one padded batch; only answers (with their end token) are labeled."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Recipe:
 
     Attributes:
         seed: of the data order and the initial weights.
-        workers: processes that read and tokenise.
+        workers: processes that read and tokenize.
         threads: CPU threads of the training process; 0 leaves PyTorch's choice.
         build: the model to make, or None to start from `model`.
         model: folder or Hub id to start from.

@@ -31,7 +31,7 @@ def freeze_all_but(model: PreTrainedModel, parts: list[str]) -> None:
 
 
 class ElysiumTrainer(SFTTrainer):
-    """`SFTTrainer` that computes logits of labelled tokens only and gives each part of the model its learning rate.
+    """`SFTTrainer` that computes logits of labeled tokens only and gives each part of the model its learning rate.
 
     TRL's fused head visits every position, and most of ours are visual tokens, prompts and padding.
 
@@ -51,13 +51,13 @@ class ElysiumTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Causal cross-entropy, mean over the labelled tokens of the whole (accumulated, distributed) batch.
+        """Causal cross-entropy, mean over the labeled tokens of the whole (accumulated, distributed) batch.
 
         Args:
             model: the model, possibly wrapped for distributed training.
             inputs: a collated batch with `labels` `(B, T)`.
             return_outputs: also return the model's outputs (the logits of the last position only).
-            num_items_in_batch: labelled tokens of all micro-batches and devices; None counts those of this batch.
+            num_items_in_batch: labeled tokens of all micro-batches and devices; None counts those of this batch.
         """
         labels = inputs["labels"][:, 1:]
         rest = {name: value for name, value in inputs.items() if name != "labels"}

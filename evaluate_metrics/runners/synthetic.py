@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on the synthetic test split and write the table.
 
-    python -m evaluate_metrics.runners.synthetic --model elysium --report docs/results.md
+    python -m evaluate_metrics.runners.synthetic --model tests/fixtures/drawn_shapes --report docs/results.md
 
 200 clips of 8 frames and 50 videos of 64 frames; one object each. Beside the model stand the floor (the first box,
 kept) and the ceiling (the true boxes, written as text and read back).
@@ -152,7 +152,7 @@ def _only(said: list[str], allowed: Any) -> str | None:
 def write_report(path: str | os.PathLike[str], model: str, results: dict[str, dict[str, Any]]) -> None:
     """Write the results as a Markdown page, with what is needed to repeat them."""
     lines = [
-        "# Results of the embedded checkpoint",
+        "# Results of the checkpoint of drawn shapes",
         "",
         "Written by `python -m evaluate_metrics.runners.synthetic`; do not edit. Synthetic *test* split, one object",
         "per video, greedy decoding in the answer's format (the pipeline's default). OPE by the convention",
@@ -161,7 +161,7 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
         "",
         f"Model `{model}`; {provenance('cuda' if torch.cuda.is_available() else 'cpu')}.",
         "",
-        "| suite | task | AUC | precision at 20 px | normalised precision |",
+        "| suite | task | AUC | precision at 20 px | normalized precision |",
         "|---|---|---|---|---|",
     ]
     for suite, report in results.items():
@@ -191,7 +191,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m evaluate_metrics.runners.synthetic",
         description="Evaluate a checkpoint on the synthetic test split: tracking by box and by words, description.",
     )
-    parser.add_argument("--model", default="elysium", help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="tests/fixtures/drawn_shapes", help="checkpoint folder or Hub id (default: %(default)s)"
+    )
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--limit", type=int, help="only the first LIMIT clips of each suite, for a quick look")
     parser.add_argument("--batch-size", type=int, default=32, help="clips in flight (default: %(default)s)")

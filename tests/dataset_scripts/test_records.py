@@ -136,9 +136,15 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_sample_is_a_record():
-    sample = read_record(ROOT / "examples" / "sample.json")
-    assert (ROOT / "examples" / sample.video).exists()
-    assert sample.num_frames == 64 and len(sample.objects) == 3
+@pytest.mark.parametrize(
+    ("path", "frames", "objects"), [("examples/sample.json", 16, 1), ("tests/fixtures/drawn_sample.json", 64, 3)]
+)
+def test_the_samples_are_records(path, frames, objects):
+    sample = read_record(ROOT / path)
+    assert (ROOT / path).with_name(sample.video).exists()
+    assert sample.num_frames == frames and len(sample.objects) == objects
+
+
+def test_what_is_no_record_is_named():
     with pytest.raises(ValueError, match=r"setup.py"):
         read_record(ROOT / "setup.py")

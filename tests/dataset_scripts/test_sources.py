@@ -14,7 +14,7 @@ LENGTH = 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A video and image files of frames whose grey value is ten times their number."""
+    """A video and image files of frames whose gray value is ten times their number."""
     folder = tmp_path_factory.mktemp("data")
     frames = np.stack([np.full((32, 48, 3), 10 * i, np.uint8) for i in range(LENGTH)])
     write_video(folder / "v.mp4", frames, 10.0)
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 
 def numbers(frames):
-    """The frames' numbers, read from their grey value."""
+    """The frames' numbers, read from their gray value."""
     return [round(float(frame.mean()) / 10) for frame in frames]
 
 
@@ -84,7 +84,7 @@ def test_a_clip_starts_where_an_object_is_seen(folder):
 
 
 def test_a_short_video_and_one_of_unknown_length(folder):
-    talk = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "Grey."}]
+    talk = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "Gray."}]
     image = record(id="image", video="f3.png", frame_indices=None)
     source = source_of(folder, record(frame_indices=None, messages=talk), image)
     assert len(source) == 2

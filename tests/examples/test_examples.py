@@ -41,13 +41,13 @@ def test_track_by_box(example, capsys):
 @pytest.mark.slow
 def test_track_by_words(example, capsys):
     assert len(example("track_by_words").main()) == 64
-    assert "the large white cross: 64 frames" in capsys.readouterr().out
+    assert "the bottle: 64 frames" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_several_objects(example, capsys):
     centers = example("several_objects").main()
-    assert {label: len(path) for label, path in centers.items()} == {"diamond": 64, "cross": 64}
+    assert {label: len(path) for label, path in centers.items()} == {"bottle": 64, "hand": 64}
     assert "passes of the language model" in capsys.readouterr().out
 
 
@@ -60,7 +60,7 @@ def test_stream_a_camera(example, capsys):
 
 def test_describe(example, capsys):
     said = example("describe").main()
-    assert "diamond" in said
+    assert said
     assert capsys.readouterr().out == f"in the box: {said}\n"
 
 

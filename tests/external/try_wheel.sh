@@ -19,7 +19,7 @@ rm -rf "$scratch/clone"
 
 cd "$scratch"
 "$bin/elysium" --help >/dev/null
-"$bin/elysium" track sample.mp4 --model checkpoint --box 174,5,273,118 --json tracks.json
+"$bin/elysium" track sample.mp4 --model checkpoint --box 158,58,216,199 --json tracks.json
 "$bin/python" - <<'PYTHON'
 import json
 from importlib.metadata import version
@@ -32,7 +32,7 @@ import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 for package in ("processing_elysium", "modeling_elysium", "tracking_elysium"):
     assert files(package).joinpath("py.typed").is_file(), f"the wheel lacks {package}/py.typed"
 assert json.load(open("tracks.json")), "no tracks"
-frames = pipeline("video-tracking", model="checkpoint")("sample.mp4", expression="the large white cross")
+frames = pipeline("video-tracking", model="checkpoint")("sample.mp4", expression="the bottle")
 assert len(frames) == 64, len(frames)
 print("elysium", version("elysium"), "works from its wheel")
 PYTHON

@@ -22,7 +22,8 @@ FOLDERS = (
 
 def python_files(*folders: str) -> list[Path]:
     """Python files below the folders that exist, relative to the root; setup.py too when no folder is named."""
-    found = [p for f in folders or FOLDERS for p in sorted((ROOT / f).rglob("*.py")) if "__pycache__" not in p.parts]
+    left_out = {"__pycache__", "fixtures"}  # fixtures hold a checkpoint, whose code files are links
+    found = [p for f in folders or FOLDERS for p in sorted((ROOT / f).rglob("*.py")) if not left_out & set(p.parts)]
     return [p.relative_to(ROOT) for p in found + ([] if folders else [ROOT / "setup.py"])]
 
 
@@ -81,7 +82,7 @@ def is_third_party(module: str) -> bool:
 
 
 def declared_requirements() -> set[str]:
-    """Distribution names in the upper-case lists and strings of setup.py, normalised."""
+    """Distribution names in the upper-case lists and strings of setup.py, normalized."""
     values = [n.value for n in parse(Path("setup.py")).body if isinstance(n, ast.Assign) and n.targets[0].id.isupper()]
     strings = {
         n.value for v in values for n in ast.walk(v) if isinstance(n, ast.Constant) and isinstance(n.value, str)

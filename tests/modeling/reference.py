@@ -1,7 +1,7 @@
 """The published method written down once more: plain, slow, on lists and numpy, from the paper and nothing of ours.
 
 The fast code has to equal it on random inputs (`test_reference.py`). Paper: section 3.2 (selection, projection), 4.3
-(clips); what it leaves open was read off the released code's behaviour.
+(clips); what it leaves open was read off the released code's behavior.
 """
 
 import math
@@ -40,7 +40,7 @@ def merge(ids, embedding, visual_tokens, image_id):
 
 
 def loss(logits, labels):
-    """Cross-entropy of each labelled token given what stands before it; the mean over the whole batch."""
+    """Cross-entropy of each labeled token given what stands before it; the mean over the whole batch."""
     terms = []
     for row_logits, row_labels in zip(logits, labels):
         for place in range(1, len(row_labels)):

@@ -233,9 +233,9 @@ def questions(seed: int = 0) -> dict[str, Any]:
 
 
 def pixels_of(frames: np.ndarray) -> torch.Tensor:
-    """Frames of the tower's size, normalised: (F, 3, S, S)."""
-    normalised = (torch.from_numpy(frames).double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    return normalised.movedim(-1, 1)
+    """Frames of the tower's size, normalized: (F, 3, S, S)."""
+    normalized = (torch.from_numpy(frames).double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    return normalized.movedim(-1, 1)
 
 
 def random_numbers() -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How a checkpoint may be loaded: dtypes, devices, quantised; by the model, the pipeline and the command."""
+"""How a checkpoint may be loaded: dtypes, devices, quantized; by the model, the pipeline and the command."""
 
 import pytest
 import torch
@@ -130,16 +130,16 @@ def test_any_part_may_be_on_disk(folder, tmp_path, part, dtype):
 
 
 # --------------------------------------------------------------------------------------------------------------
-# quantised
+# quantized
 # --------------------------------------------------------------------------------------------------------------
 def converted_names(model: nn.Module, skip: list[str] | None = None) -> set[str]:
-    """Linear layers that a quantiser of the library replaces."""
+    """Linear layers that a quantizer of the library replaces."""
     keep = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     return {name for name in linear if should_convert_module(name, keep)}
 
 
-def test_what_is_quantised_at_full_size():
+def test_what_is_quantized_at_full_size():
     with torch.device("meta"):
         model = ElysiumForConditionalGeneration(ElysiumConfig())
     names = converted_names(model)

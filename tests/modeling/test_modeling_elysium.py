@@ -36,7 +36,7 @@ COMPRESSORS = [
 
 
 def batch(num_kept: int = NUM_KEPT) -> dict[str, torch.Tensor]:
-    """Two rows of unequal length, right-padded as in training, three frames, answers labelled."""
+    """Two rows of unequal length, right-padded as in training, three frames, answers labeled."""
     long = tiny_prompt(5, 0, 7, 8, 0, 9, 10, 11, num_kept=num_kept)
     short = tiny_prompt(6, 0, 12, 13, num_kept=num_kept)
     pad = len(long) - len(short)

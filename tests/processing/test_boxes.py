@@ -26,7 +26,7 @@ NAN = math.nan
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
-def centre(*cells: int) -> list[float]:
+def center(*cells: int) -> list[float]:
     """The relative box that floor-ed cells are read as."""
     return [(cell + 0.5) / 100 for cell in cells]
 
@@ -168,7 +168,7 @@ def test_parse_boxes(text, num_frames, expected):
     assert {int(i) + 1 for i in np.flatnonzero(parsed.valid)} == set(expected)
     assert np.isnan(parsed.boxes[~parsed.valid]).all() and (parsed.spans[~parsed.valid] == -1).all()
     for frame, box in expected.items():
-        want = centre(*box) if isinstance(box, tuple) and box[0] != box[2] and box[1] != box[3] else box
+        want = center(*box) if isinstance(box, tuple) and box[0] != box[2] and box[1] != box[3] else box
         np.testing.assert_allclose(parsed.boxes[frame - 1], want, atol=1e-12)
 
 

@@ -58,8 +58,8 @@ def test_tokens_are_those_of_the_pieces(released):
     wanted += released.tokenizer("\nWhere?ASSISTANT:")["input_ids"] + pieces(released, "=In the pond.")
     wanted += released.tokenizer("USER: And now?ASSISTANT:")["input_ids"] + pieces(released, "=Gone")
     assert batch["input_ids"][0].tolist() == wanted
-    labelled = [i for i, answer in zip(wanted, batch["assistant_masks"][0]) if answer]
-    assert labelled == pieces(released, "=In the pond.", "=Gone")
+    labeled = [i for i, answer in zip(wanted, batch["assistant_masks"][0]) if answer]
+    assert labeled == pieces(released, "=In the pond.", "=Gone")
 
 
 def test_text_of_the_users_own(released):

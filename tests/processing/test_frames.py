@@ -48,7 +48,7 @@ def memory_frames(count: int = NUM_FRAMES) -> np.ndarray:
 
 
 def levels(frames) -> list[int]:
-    """The indices of the frames, read off their grey levels."""
+    """The indices of the frames, read off their gray levels."""
     assert all(f.dtype == np.uint8 and f.ndim == 3 and f.shape[-1] == 3 for f in frames)
     known = [level(index) for index in range(60)]
     return [int(np.argmin([abs(float(frame.mean()) - value) for value in known])) for frame in frames]
@@ -118,7 +118,7 @@ def sources(folder) -> dict:
         "list of PIL": [Image.fromarray(frame) for frame in array],
         "tuple of tensors": tuple(torch.from_numpy(array).permute(0, 3, 1, 2)),
         "generator": (frame for frame in array),
-        "grey": array[..., 0],
+        "gray": array[..., 0],
         "RGBA": np.concatenate([array, np.full((*array.shape[:3], 1), 255, np.uint8)], axis=-1),
         "16 bit": array.astype(np.uint16) * 257,
         "float": array / 255.0,

@@ -11,7 +11,7 @@ MEAN, STD = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
 
 
 def smooth(height: int = 40, width: int = 60) -> np.ndarray:
-    """A colour gradient, uint8 (H, W, 3)."""
+    """A color gradient, uint8 (H, W, 3)."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([255 * x / width, 255 * y / height, 127 + 100 * np.sin(x / 9)], axis=-1).astype(np.uint8)
 
@@ -21,7 +21,7 @@ def processor(size: int = 28, **fields) -> ElysiumImageProcessor:
 
 
 def by_definition(frame: np.ndarray, size: int) -> torch.Tensor:
-    """Squash with Pillow, divide by 255, normalise: the three lines of the paper."""
+    """Squash with Pillow, divide by 255, normalize: the three lines of the paper."""
     small = np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
     return (torch.from_numpy(small.copy()).permute(2, 0, 1) / 255 - MEAN) / STD
 
@@ -31,7 +31,7 @@ def test_default_is_the_papers():
     assert (fields.size.height, fields.size.width, fields.resample) == (336, 336, Image.Resampling.BILINEAR)
 
 
-def test_squash_rescale_normalise():
+def test_squash_rescale_normalize():
     frame = smooth()
     for kind in (frame, Image.fromarray(frame), [frame], frame[None]):
         pixels = processor()(kind, return_tensors="pt")["pixel_values"]
@@ -71,41 +71,41 @@ def test_tensors_stay_on_their_device():
         assert processor()(frames)["pixel_values"].device.type == "meta"
 
 
-GREY = smooth()[..., 0]
+GRAY = smooth()[..., 0]
 SAME = [
-    ("grey array", GREY),
-    ("grey with channel", GREY[..., None]),
-    ("grey channel first", GREY[None]),
-    ("grey float", GREY / 255.0),
-    ("grey float of 255", GREY.astype(np.float32)),
-    ("16 bit", GREY.astype(np.uint16) * 257),
-    ("int64", GREY.astype(np.int64)),
-    ("opaque RGBA", np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)])),
-    ("grey and alpha", np.dstack([GREY, np.full_like(GREY, 255)])),
-    ("rgb channel first", np.stack([GREY] * 3)),
-    ("PIL L", Image.fromarray(GREY)),
-    ("PIL LA", Image.fromarray(GREY).convert("LA")),
-    ("PIL RGBA", Image.fromarray(GREY).convert("RGBA")),
-    ("PIL P", Image.fromarray(GREY).convert("P")),
-    ("PIL CMYK", Image.fromarray(GREY).convert("RGB").convert("CMYK")),
-    ("PIL I;16", Image.fromarray(GREY.astype(np.uint16) * 257)),
-    ("PIL I", Image.fromarray(GREY.astype(np.int32) * 257)),
-    ("PIL F", Image.fromarray(GREY.astype(np.float32))),
-    ("torch HWC", torch.from_numpy(np.dstack([GREY] * 3))),
-    ("read-only", np.broadcast_to(GREY[..., None], (*GREY.shape, 3))),
+    ("gray array", GRAY),
+    ("gray with channel", GRAY[..., None]),
+    ("gray channel first", GRAY[None]),
+    ("gray float", GRAY / 255.0),
+    ("gray float of 255", GRAY.astype(np.float32)),
+    ("16 bit", GRAY.astype(np.uint16) * 257),
+    ("int64", GRAY.astype(np.int64)),
+    ("opaque RGBA", np.dstack([GRAY, GRAY, GRAY, np.full_like(GRAY, 255)])),
+    ("gray and alpha", np.dstack([GRAY, np.full_like(GRAY, 255)])),
+    ("rgb channel first", np.stack([GRAY] * 3)),
+    ("PIL L", Image.fromarray(GRAY)),
+    ("PIL LA", Image.fromarray(GRAY).convert("LA")),
+    ("PIL RGBA", Image.fromarray(GRAY).convert("RGBA")),
+    ("PIL P", Image.fromarray(GRAY).convert("P")),
+    ("PIL CMYK", Image.fromarray(GRAY).convert("RGB").convert("CMYK")),
+    ("PIL I;16", Image.fromarray(GRAY.astype(np.uint16) * 257)),
+    ("PIL I", Image.fromarray(GRAY.astype(np.int32) * 257)),
+    ("PIL F", Image.fromarray(GRAY.astype(np.float32))),
+    ("torch HWC", torch.from_numpy(np.dstack([GRAY] * 3))),
+    ("read-only", np.broadcast_to(GRAY[..., None], (*GRAY.shape, 3))),
 ]
 
 
 @pytest.mark.parametrize(("kind", "frame"), SAME, ids=[kind for kind, _ in SAME])
 def test_to_rgb_array(kind, frame):
     array = to_rgb_array(frame)
-    assert array.dtype == np.uint8 and array.shape == (*GREY.shape, 3)
-    assert np.abs(array.astype(int) - GREY[..., None]).max() <= 1
+    assert array.dtype == np.uint8 and array.shape == (*GRAY.shape, 3)
+    assert np.abs(array.astype(int) - GRAY[..., None]).max() <= 1
     assert processor()([frame, frame], return_tensors="pt")["pixel_values"].shape == (2, 3, 28, 28)
 
 
 def test_bool_and_transparency():
-    assert to_rgb_array(GREY > 100).max() == 255
+    assert to_rgb_array(GRAY > 100).max() == 255
     assert to_rgb_array(np.full((4, 4, 4), 200, np.uint8) * np.array([1, 1, 1, 0], np.uint8)).max() == 0
     half = np.dstack([np.full((4, 4, 3), 200, np.uint8), np.full((4, 4, 1), 128, np.uint8)])
     assert to_rgb_array(half)[0, 0, 0] == 100

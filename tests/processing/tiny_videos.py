@@ -1,4 +1,4 @@
-"""Small encoded videos, written on the spot by PyAV: frame i has the grey level `level(i)`."""
+"""Small encoded videos, written on the spot by PyAV: frame i has the gray level `level(i)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def level(index: int) -> int:
-    """Grey level of frame `index` (below 60), different for each by more than the codec's error."""
+    """Gray level of frame `index` (below 60), different for each by more than the codec's error."""
     return 8 + 4 * (index * 23 % 60)
 
 

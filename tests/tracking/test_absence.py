@@ -1,13 +1,15 @@
 """`[]` in place of a box: constrained answers choose between a box and none, fast and slow alike."""
 
+import math
 import random
 
 import numpy as np
 import pytest
+import torch
 
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 from tests.processing.tiny_processor import tiny_processor
-from tracking_elysium.answer_format import AnswerFormats, Cursor
+from tracking_elysium.answer_format import AnswerFormats, Cursor, options_of_presence
 from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.drafted_answering import DraftedAnswerer
 from tracking_elysium.exchange import ClipAnswer
@@ -84,7 +86,7 @@ def test_random_models_leave_boxes_out_alike(seed):
     closing = {ids[0] for ids in AnswerFormats(processor, {processor.tokenizer.eos_token_id}).of(4).literals[4::4]}
     embedding = model.get_output_embeddings()
     for token in closing:
-        embedding.weight.data[token] *= 3
+        embedding.weight.data[token] *= 40
     clips = [frames_of(rng.randint(2, 5), seed=n) for n in range(2)]
     requests = [tracking(processor, rng.choice(clips), words) for words in ("a swan", "the red cross", "b", "on top")]
     fast, _ = assert_twins(model, processor, requests, batch_size=3)
@@ -95,6 +97,40 @@ def test_random_models_leave_boxes_out_alike(seed):
         assert written == (~valid).sum()
 
 
+@pytest.mark.parametrize(
+    ("probability", "left"),
+    [(0.51, [7]), (0.49, [1, 2, 3]), (0.3, [1, 2, 3]), (1.0, [7])],  # at 0.3 no single number need be as probable
+)
+def test_a_frame_has_no_box_where_that_is_more_probable_than_all_boxes(probability, left):
+    assert options_of_presence((1, 2, 7, 3), 7, math.log(probability)) == left
+
+
+@pytest.mark.parametrize("answerer", [ClipAnswerer, DraftedAnswerer])
+@pytest.mark.parametrize(("share", "absent"), [(0.4, False), (0.6, True)])
+def test_the_most_probable_token_is_not_yet_an_absent_object(answerer, share, absent):
+    """`[]` has more probability than any number; it is written where it has more than all numbers together."""
+    processor = absent_processor("numbers")
+    model = fitting_model(processor, seed=0)
+    tokenizer, head = processor.tokenizer, model.get_output_embeddings()
+    formats = AnswerFormats(processor, {tokenizer.eos_token_id}).of(2)
+    plain = model.compute_logits
+
+    def fixed(hidden):
+        logits = torch.full((*hidden.shape[:-1], head.weight.shape[0]), -30.0)
+        numbers = [tokenizer.encode(str(n), add_special_tokens=False)[0] for n in range(100)]
+        logits[..., numbers] = math.log((1 - share) / 100)
+        logits[..., formats.literals[-1][0]] = math.log(share)
+        return logits
+
+    model.compute_logits = fixed
+    try:
+        (answer,), _ = answers(answerer, model, processor, [tracking(processor, frames_of(2))], constrained=True)
+    finally:
+        model.compute_logits = plain
+    assert ("[]" in answer.text) == absent
+    assert answer.presence(1) == pytest.approx(1 - share, abs=1e-3)
+
+
 def test_random_models_do_leave_boxes_out():
     """Else the test above would say nothing."""
     found = 0
@@ -103,7 +139,7 @@ def test_random_models_do_leave_boxes_out():
         model = fitting_model(processor, seed=seed)
         literals = AnswerFormats(processor, {processor.tokenizer.eos_token_id}).of(4).literals[4::4]
         for token in {ids[0] for ids in literals}:
-            model.get_output_embeddings().weight.data[token] *= 3
+            model.get_output_embeddings().weight.data[token] *= 40
         (answer,), _ = answers(
             DraftedAnswerer, model, processor, [tracking(processor, frames_of(4))], constrained=True
         )

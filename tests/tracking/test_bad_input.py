@@ -22,7 +22,7 @@ ARGUMENTS = [
     pytest.param({"box": (10, 10, float("inf"), 30)}, ["infinity"], id="box-infinite"),
     pytest.param({"box": (10, 10, 30)}, ["3 values", "four numbers"], id="box-of-3"),
     pytest.param({"box": (10, 10, 30, 30, 1)}, ["5 values", "four numbers"], id="box-of-5"),
-    pytest.param({"box": (0.2, 0.2, 0.6, 0.7)}, ["looks normalized to [0, 1]", "pixels"], id="box-normalised"),
+    pytest.param({"box": (0.2, 0.2, 0.6, 0.7)}, ["looks normalized to [0, 1]", "pixels"], id="box-normalized"),
     pytest.param({"box": [BOX, (70, 50, 90, 60)]}, ["outside"], id="second-box-outside"),
     pytest.param({"expression": ""}, ["expression", "''"], id="expression-empty"),
     pytest.param({"expression": " \t"}, ["expression"], id="expression-blank"),
@@ -157,7 +157,7 @@ def _frames(kind, count=3):
     rng = np.random.default_rng(0)
     if kind == "RGBA":
         return list(rng.integers(0, 255, (count, 48, 64, 4), dtype=np.uint8))
-    if kind == "grey":
+    if kind == "gray":
         return list(rng.integers(0, 255, (count, 48, 64), dtype=np.uint8))
     if kind == "16-bit":
         return [Image.fromarray(rng.integers(0, 65535, (48, 64), dtype=np.uint16)) for _ in range(count)]
@@ -166,7 +166,7 @@ def _frames(kind, count=3):
     return {"one": video(1), "1x1": [np.zeros((1, 1, 3), np.uint8)] * 3}[kind]
 
 
-@pytest.mark.parametrize("kind", ["RGBA", "grey", "16-bit", "palette", "one", "1x1"])
+@pytest.mark.parametrize("kind", ["RGBA", "gray", "16-bit", "palette", "one", "1x1"])
 def test_unusual_frames_are_tracked(pipe, kind):
     frames = _frames(kind)
     results = pipe(frames, expression="a thing")
@@ -178,7 +178,7 @@ def test_unusual_frames_are_tracked(pipe, kind):
 
 def test_a_box_that_sticks_out_is_cut_with_a_warning(pipe):
     with pytest.warns(UserWarning, match="sticks out"):
-        first = pipe(_frames("grey"), box=(-10, 5, 30, 30))[0]["objects"][0]
+        first = pipe(_frames("gray"), box=(-10, 5, 30, 30))[0]["objects"][0]
     assert first["box"]["xmin"] == 0.0
 
 

@@ -25,7 +25,7 @@ OBJECTS = {
     "backward": [(9, "backward")],
     "both": [(4, "both")],
     "both ways from one frame": [(4, "backward"), (4, "forward")],
-    "towards each other": [(1, "forward"), (9, "backward")],
+    "toward each other": [(1, "forward"), (9, "backward")],
     "everything": [(2, "both"), (0, "forward"), (8, "backward")],
 }
 
@@ -120,7 +120,7 @@ def test_frames_come_while_the_clip_is_being_answered(objects):
     )
     assert early == whole
     assert all(a <= b for a, b in zip(first, last, strict=True))
-    apart = objects in ("both ways from one frame", "towards each other")  # the first frame waits for both lanes
+    apart = objects in ("both ways from one frame", "toward each other")  # the first frame waits for both lanes
     assert apart or first[0] < last[0]
     if objects in ("one", "two", "backward"):
         assert all(b > a for a, b in zip(first[:4], first[1:4], strict=False))  # one by one

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tracking_elysium.cli.output import write_overlay
-from tracking_elysium.visualize import COLOURS, colour_of, contact_sheet, display_scale, draw_objects, write_video
+from tracking_elysium.visualize import COLORS, color_of, contact_sheet, display_scale, draw_objects, write_video
 
 
 def item(number=0, score=0.9, label="swan", box=(10, 20, 40, 50)):
@@ -14,33 +14,33 @@ def result(frame=0, *objects):
     return {"frame": frame, "timestamp": frame / 10, "objects": list(objects)}
 
 
-def grey(height=90, width=120):
+def gray(height=90, width=120):
     return np.full((height, width, 3), 128, np.uint8)
 
 
-def pixels_of(picture, colour):
-    return np.argwhere((np.abs(picture.astype(int) - colour) < 3).all(axis=-1))
+def pixels_of(picture, color):
+    return np.argwhere((np.abs(picture.astype(int) - color) < 3).all(axis=-1))
 
 
 def test_the_box_is_drawn_where_it_is_and_the_frame_is_left_alone():
-    frame = grey()
+    frame = gray()
     drawn = draw_objects(frame, [item()], scale=4.0, show_labels=False)
     assert drawn.shape == (360, 480, 3) and (frame == 128).all()
-    places = pixels_of(drawn, COLOURS[0])
+    places = pixels_of(drawn, COLORS[0])
     assert abs(places.min(axis=0) - [80, 40]).max() <= 1  # y, x
     assert abs(places.max(axis=0) - [200, 160]).max() <= 1
 
 
 def test_a_filled_in_box_is_dashed():
-    solid = pixels_of(draw_objects(grey(), [item()], show_labels=False), COLOURS[0])
-    dashed = pixels_of(draw_objects(grey(), [item(score=0.0)], show_labels=False), COLOURS[0])
+    solid = pixels_of(draw_objects(gray(), [item()], show_labels=False), COLORS[0])
+    dashed = pixels_of(draw_objects(gray(), [item(score=0.0)], show_labels=False), COLORS[0])
     assert 0.3 * len(solid) < len(dashed) < 0.8 * len(solid)
 
 
 @pytest.mark.parametrize("box", [(-30, -30, 500, 500), (119, 89, 120, 90), (50, 50, 50, 50), (40, 50, 10, 20)])
 @pytest.mark.parametrize("shape", [(90, 120), (1, 1), (3, 200), (2000, 30)])
 def test_odd_boxes_and_frames_are_drawn_without_error(box, shape):
-    drawn = draw_objects(grey(*shape), [item(box=box), item(7, 0.0, "x" * 200, box)], caption="12.3 s")
+    drawn = draw_objects(gray(*shape), [item(box=box), item(7, 0.0, "x" * 200, box)], caption="12.3 s")
     assert drawn.dtype == np.uint8 and drawn.ndim == 3
 
 
@@ -51,8 +51,8 @@ def test_display_scale(size, scale):
     assert display_scale(*size) == scale
 
 
-def test_colours_repeat():
-    assert colour_of(0) == colour_of(len(COLOURS)) != colour_of(1)
+def test_colors_repeat():
+    assert color_of(0) == color_of(len(COLORS)) != color_of(1)
 
 
 @pytest.mark.parametrize(("shape", "even"), [((97, 113), (98, 114)), ((90, 120), (90, 120)), ((1, 1), (2, 2))])
@@ -73,11 +73,11 @@ def test_video_plays_in_a_browser(tmp_path, shape, even):
 
 def test_writing_errors(tmp_path):
     with pytest.raises(ValueError, match="does not end in .mp4"):
-        write_video(tmp_path / "out.avi", [grey()], 25)
+        write_video(tmp_path / "out.avi", [gray()], 25)
     with pytest.raises(ValueError, match="`frames` is empty"):
         write_video(tmp_path / "out.mp4", [], 25)
     with pytest.raises(ValueError, match="1 frames and 0 results"):
-        contact_sheet([grey()], [])
+        contact_sheet([gray()], [])
 
 
 def test_contact_sheet_holds_every_frame():
@@ -87,7 +87,7 @@ def test_contact_sheet_holds_every_frame():
     for frame in frames:
         assert len(pixels_of(sheet, frame[0, 0])) > 300 * 225 * 0.8
     for number in (0, 1):
-        assert len(pixels_of(sheet, colour_of(number))) > 200
+        assert len(pixels_of(sheet, color_of(number))) > 200
 
 
 class Uneven:

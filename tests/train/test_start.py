@@ -1,4 +1,4 @@
-"""What a small model starts from: standardised features, a fitted projector, look-up heads, clips asked twice."""
+"""What a small model starts from: standardized features, a fitted projector, look-up heads, clips asked twice."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from dataset_scripts.synthetic import SyntheticConfig
 from train.data import ConversationSource
 from train.miniature.alignment import align
 from train.miniature.build import build_model
-from train.miniature.pretrain_tower import standardise_features
+from train.miniature.pretrain_tower import standardize_features
 
 from .tiny_recipe import BATCH, BUILD, TOWER, stage
 
@@ -17,16 +17,16 @@ def built():
     return build_model(BUILD, 0)
 
 
-def test_standardised_features_are_the_same_up_to_scale_and_shift(built):
-    """The slow twin: standardise the output instead of the weights."""
+def test_standardized_features_are_the_same_up_to_scale_and_shift(built):
+    """The slow twin: standardize the output instead of the weights."""
     tower = built[0].model.vision_tower
     pixels = torch.randn(8, 3, 56, 56)
     with torch.no_grad():
         before = tower(pixels).last_hidden_state[:, 1:]
-        standardise_features(tower, pixels)
+        standardize_features(tower, pixels)
         after = tower(pixels).last_hidden_state[:, 1:]
-    centred = before - before.mean(dim=(0, 1))
-    torch.testing.assert_close(after, centred / centred.std(), atol=2e-3, rtol=1e-3)
+    centered = before - before.mean(dim=(0, 1))
+    torch.testing.assert_close(after, centered / centered.std(), atol=2e-3, rtol=1e-3)
 
 
 def test_alignment_fits_better_than_the_mean(built):

@@ -42,7 +42,7 @@ def test_what_trains_moves_and_the_rest_does_not(tmp_path, parts):
 
 
 def test_loss_is_the_models_loss(tmp_path, start):
-    """The trainer's loss on labelled tokens equals the model's own over all logits (the slow twin)."""
+    """The trainer's loss on labeled tokens equals the model's own over all logits (the slow twin)."""
     trainer = make_trainer(stage(), recipe(), start, tmp_path, use_cpu=True)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
     same_loss_and_gradients(trainer, trainer.model, batch)

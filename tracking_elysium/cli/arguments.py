@@ -32,15 +32,16 @@ _ASK_EXAMPLES = """examples:
 
 
 _EXAMPLES = """examples:
-  elysium track examples/sample.mp4 --expression "the large white cross" --output outputs/tracked.mp4
+  elysium track examples/sample.mp4 --expression "the bottle" --output outputs/tracked.mp4
   elysium track swans.mp4 --box 34,40,120,160 --json swans.json
   elysium describe swans.mp4 --box 34,40,120,160
   elysium ask swans.mp4 "What is on the lake?"
   elysium convert sty-yyj/elysium_7b elysium-7b --dtype bf16
 
 A box is x1,y1,x2,y2 in pixels of the original frame: left, top, right, bottom.
-Without --model the small checkpoint of the clone answers, which knows drawn shapes only; for real video convert the
-authors' (the last example) and pass --model elysium-7b. `elysium COMMAND --help` says more.
+Without --model the small checkpoint of the clone answers: it follows a box in real video and finds common things by
+name. For free wording and for questions convert the authors' (the last example) and pass --model elysium-7b.
+`elysium COMMAND --help` says more.
 """
 
 
@@ -52,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The argument parser of all commands."""
+    """Build the argument parser of all commands."""
     parser = _Parser(
         prog="elysium",
         usage="elysium COMMAND VIDEO [options]",
@@ -72,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    """Versions of this package and of what it runs on, without importing any of them."""
+    """Say the versions of this package and of what it runs on, without importing any of them."""
     found = []
     for name in ("elysium", "torch", "transformers"):
         try:
@@ -114,7 +115,7 @@ def _add_track(commands: Any) -> None:
 
 
 def _add_option(group: Any, option: Field[Any]) -> None:
-    """A flag for a field of `TrackingOptions`; what is not typed leaves the default to the pipeline."""
+    """Add a flag for a field of `TrackingOptions`; what is not typed leaves the default to the pipeline."""
     flag, about, kind = "--" + option.name.replace("_", "-"), option.metadata["about"], str(option.type)
     if option.default is not None:
         shown = str(option.default).lower() if isinstance(option.default, bool) else option.default

@@ -103,7 +103,7 @@ def ask(args: argparse.Namespace) -> int:
 
 
 def tracking_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of `TrackingOptions` that were typed."""
+    """Collect the options of `TrackingOptions` that were typed."""
     return {one.name: getattr(args, one.name) for one in fields(TrackingOptions) if hasattr(args, one.name)}
 
 
@@ -125,7 +125,7 @@ def _check(args: argparse.Namespace, counts: tuple[str, ...]) -> None:
 
 
 def _boxes(texts: list[str] | None) -> list[list[float]] | None:
-    """Boxes as typed; whether they are boxes of this video is checked once it is open."""
+    """Read boxes as typed; whether they are boxes of this video is checked once it is open."""
     if texts is None:
         return None
     boxes = []
@@ -142,7 +142,7 @@ def _frames_to_track(num_frames: int, start: int, direction: str) -> int:
 
 
 def _open(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The opened video and the model's processor; the model itself is not needed to find most errors."""
+    """Open the video and load the processor; the model itself is not needed to find most errors."""
     if "://" not in args.video and not Path(args.video).exists():
         raise ValueError(f"{args.video!r} does not exist; check the path.")
     import transformers
@@ -157,7 +157,7 @@ def _open(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _loaded(args: argparse.Namespace, load: Any, *words: Any, **options: Any) -> Any:
-    """What `load` gives; whatever a damaged checkpoint makes it raise is one error.
+    """Return what `load` gives; whatever a damaged checkpoint makes it raise is one error.
 
     Raises:
         ValueError: the checkpoint cannot be loaded.
@@ -172,7 +172,7 @@ def _loaded(args: argparse.Namespace, load: Any, *words: Any, **options: Any) ->
 
 
 def load_pipeline(args: argparse.Namespace, processor: Any) -> Any:
-    """The pipeline around the model that the arguments name."""
+    """Build the pipeline around the model that the arguments name."""
     from transformers import AutoModelForImageTextToText
 
     from ..pipeline_video_tracking import VideoTrackingPipeline
@@ -214,7 +214,7 @@ def check_device(name: str | None) -> None:
 
 
 def resolve_model(name: str | None) -> str:
-    """The folder or Hub id to load; the default is the small checkpoint that lies beside the packages in a clone.
+    """Find the folder or Hub id to load; the default is the small checkpoint that lies beside the packages in a clone.
 
     Args:
         name: what was typed; None for nothing.

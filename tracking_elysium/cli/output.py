@@ -28,13 +28,13 @@ _CHUNK = 32
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """A clock that starts when it is made."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
     def seconds(self) -> float:
-        """Seconds since construction."""
+        """Count the seconds since construction."""
         return time.perf_counter() - self._start
 
 
@@ -123,7 +123,7 @@ def check_output_arguments(args: argparse.Namespace, names: tuple[str, ...]) -> 
 
 
 def document(video: str, source: Any, queries: list[Any], results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
+    """Build the JSON document: the video, the objects asked for, and per frame seconds, pixel boxes and scores."""
     size = (source.width, source.height) * 2
     objects = []
     for query in queries:
@@ -154,11 +154,11 @@ def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
     """Write one line per object and frame."""
     with written_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"])
+        writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax", "present"])
         for result in map(_rounded, results):
             for item in result["objects"]:
                 row = [result["frame"], result["timestamp"], item["id"], item["label"], item["score"]]
-                writer.writerow(row + list(item["box"].values()))
+                writer.writerow([*row, *item["box"].values(), int(item["present"])])
 
 
 def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> None:
@@ -179,7 +179,7 @@ def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> Non
 
 
 def _uneven_times(source: Any, fps: float) -> list[float] | None:
-    """Seconds of all frames where they do not come at an even rate; None where they do, or nobody knows."""
+    """Give the seconds of all frames if their rate varies; None if it does not, or is unknown."""
     times = source.timestamps
     if times is None or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
         return None
@@ -232,7 +232,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` evenly spaced places of `count`, first and last included."""
+    """Choose up to `most` evenly spaced positions of `count`, first and last included."""
     if count <= most:
         return list(range(count))
     return [round(place * (count - 1) / (most - 1)) for place in range(most)]
@@ -240,7 +240,11 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _rounded(result: dict[str, Any]) -> dict[str, Any]:
     objects = [
-        {**item, "score": round(item["score"], 4), "box": {k: round(v, 2) for k, v in item["box"].items()}}
+        {
+            **item,
+            **{name: round(item[name], 4) for name in ("score", "presence") if name in item},
+            "box": {k: round(v, 2) for k, v in item["box"].items()},
+        }
         for item in result["objects"]
     ]
     seconds = None if result["timestamp"] is None else round(result["timestamp"], 4)

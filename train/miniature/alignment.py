@@ -19,7 +19,7 @@ from processing_elysium.boxes import GRID
 
 from .config import TowerConfig
 from .patches import PATCH_LABELS, PatchSource
-from .pretrain_tower import BOXES, normalise
+from .pretrain_tower import BOXES, normalize
 
 __all__ = ["align"]
 
@@ -39,7 +39,7 @@ def align(
 
     Args:
         model: selector and projector are changed in place.
-        processor: its tokenizer gives the words' embeddings, its image processor the normalisation.
+        processor: its tokenizer gives the words' embeddings, its image processor the normalization.
         synthetic: frames of the tower's size.
         config: `align_steps` steps for the selector.
         workers: processes that render.
@@ -58,7 +58,7 @@ def align(
     report = {"recall": 0.0}
     for step, (frames, labels, boxes) in enumerate(tqdm(loader, desc="align", mininterval=10)):
         with torch.no_grad():
-            hidden = model.vision_tower(normalise(frames, processor.image_processor)).last_hidden_state
+            hidden = model.vision_tower(normalize(frames, processor.image_processor)).last_hidden_state
             hidden = hidden[:, -labels.shape[1] :]
         if len(seen) < FITTED_BATCHES:
             seen.append((hidden, labels, boxes))

@@ -1,7 +1,7 @@
 """A small Elysium model from nothing: tokenizer, configuration, initial weights, processor.
 
 The paper starts from a pretrained CLIP and Vicuna. Where neither can be had, this makes the same classes at small
-size, with an initialisation that learns quickly: positions and numbers start as sines and cosines, so that nearby
+size, with an initialization that learns quickly: positions and numbers start as sines and cosines, so that nearby
 positions and nearby numbers start out alike.
 """
 
@@ -125,7 +125,7 @@ def _start_well(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTok
     """Change the random weights so that a small model soon learns to look things up instead of ignoring the image.
 
     Positions and numbers start as sines and cosines. Embeddings are as large as what the layers add to them and the
-    layers' outputs are scaled down by depth, so that a token stays recognisable; the head starts as their transpose,
+    layers' outputs are scaled down by depth, so that a token stays recognizable; the head starts as their transpose,
     so that what attention copies can be said.
     """
     rows, columns = model.config.patch_grid

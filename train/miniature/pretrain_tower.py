@@ -26,7 +26,7 @@ from ..optimizer import MuonAdamW, is_hidden_matrix
 from .config import TowerConfig
 from .patches import PATCH_LABELS, PatchSource
 
-__all__ = ["PatchHead", "mirrored", "normalise", "pretrain_tower", "standardise_features"]
+__all__ = ["PatchHead", "mirrored", "normalize", "pretrain_tower", "standardize_features"]
 
 BOXES = 4
 
@@ -49,7 +49,7 @@ class PatchHead(nn.Module):
         return self.linear(self.norm(tokens)).split(self.sizes, dim=-1)
 
 
-def normalise(frames: torch.Tensor, image_processor: ElysiumImageProcessor) -> torch.Tensor:
+def normalize(frames: torch.Tensor, image_processor: ElysiumImageProcessor) -> torch.Tensor:
     """Frames `(F, H, W, 3)` uint8 of the tower's size to its input `(F, 3, H, W)`."""
     pixels = frames.permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(image_processor.image_mean).view(1, 3, 1, 1)
@@ -114,7 +114,7 @@ def pretrain_tower(
     for step, (frames, labels, boxes) in enumerate(progress, start=done):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * _schedule(step, config)
-        hidden = tower(normalise(frames, image_processor)).last_hidden_state[:, -labels.shape[1] :]
+        hidden = tower(normalize(frames, image_processor)).last_hidden_state[:, -labels.shape[1] :]
         loss, report = patch_loss(head(hidden), labels, boxes, config.box_weight)
         optimizer.zero_grad()
         loss.backward()
@@ -129,14 +129,14 @@ def pretrain_tower(
                 {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
             )
     frames = torch.from_numpy(np.stack([source[i][0] for i in range(min(64, len(source)))]))
-    standardise_features(tower, normalise(frames, image_processor))
+    standardize_features(tower, normalize(frames, image_processor))
     save_file({k: v.contiguous() for k, v in tower.state_dict().items()}, folder / "tower.safetensors")
     (folder / "state.pt").unlink(missing_ok=True)
     return average
 
 
 @torch.no_grad()
-def standardise_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> None:
+def standardize_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> None:
     """Scale and shift the patch features to standard deviation 1 and mean 0, by changing weights only.
 
     Training leaves them large and mostly one common vector, which a projector learns from badly. Every layer reads the
@@ -144,7 +144,7 @@ def standardise_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> 
 
     Args:
         tower: a CLIP-type vision model without its final norm.
-        pixel_values: `(F, 3, H, W)` normalised frames to measure on.
+        pixel_values: `(F, 3, H, W)` normalized frames to measure on.
     """
     features = tower(pixel_values).last_hidden_state[:, -tower.embeddings.num_patches :]
     scale = 1 / (features - features.mean(dim=(0, 1))).std()

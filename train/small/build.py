@@ -13,13 +13,14 @@ from transformers import Dinov2Config, LlamaConfig, set_seed
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from modeling_elysium.image_features import NUM_CHANNELS
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
+from processing_elysium.boxes import GRID
 
 from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy, _sines, build_tokenizer
 
 __all__ = ["build_small", "hold_edges"]
 
 # What the tower sees and how much of it is run; the pool of features is made with the same.
-IMAGE_SIZE, TOWER_LAYERS = 224, 8
+IMAGE_SIZE, PATCH_SIZE, TOWER_LAYERS = 224, 14, 8
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVED = slice(-4, None)  # directions of the embeddings that the edge finders use
 # Of the start of the edge finders: their layer, size of the mark of text, gains of similarity and of side, and of what
@@ -47,7 +48,11 @@ def build_small(
     """
     tokenizer = build_tokenizer(vocab_size, list(captions) * 3)
     vision = Dinov2Config(
-        hidden_size=384, num_attention_heads=6, num_hidden_layers=TOWER_LAYERS, image_size=IMAGE_SIZE, patch_size=14
+        hidden_size=384,
+        num_attention_heads=6,
+        num_hidden_layers=TOWER_LAYERS,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
     )
     config = ElysiumConfig(
         vision_config=vision,
@@ -89,7 +94,7 @@ def _take_tower(model: ElysiumForConditionalGeneration, folder: str | Path) -> N
 
     full = Dinov2Model.from_pretrained(folder)
     state = full.state_dict()
-    patches = IMAGE_SIZE // 14
+    patches = IMAGE_SIZE // PATCH_SIZE
     positions = full.embeddings.interpolate_pos_encoding(torch.zeros(1, 1 + patches**2, 384), IMAGE_SIZE, IMAGE_SIZE)
     state["embeddings.position_embeddings"] = positions
     tower = model.model.vision_tower
@@ -104,9 +109,9 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
     width = embeddings.shape[1]
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
     for prefix in ("", " "):
-        pieces = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(101)]
+        pieces = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in range(GRID + 1)]
         if all(len(ids) == 1 for ids in pieces):
-            sines = _sines(torch.arange(101) / 100, width) * math.sqrt(2) * EMBEDDING_SCALE
+            sines = _sines(torch.arange(GRID + 1) / GRID, width) * math.sqrt(2) * EMBEDDING_SCALE
             rows = torch.tensor([ids[0] for ids in pieces])
             embeddings[rows] = 0.95 * sines + 0.3 * embeddings[rows]
     model.get_output_embeddings().weight.copy_(0.1 * embeddings)
