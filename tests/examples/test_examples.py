@@ -70,3 +70,12 @@ def test_fine_tune(example, capsys):
     losses = example("fine_tune").main("12")
     assert losses[-1] < losses[0]
     assert "'xmin'" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_finetune_on_my_boxes(example, capsys, tmp_path):
+    before, after = example("finetune_on_my_boxes").main("", str(tmp_path), "3")
+    assert 0.2 < before < 1 and 0.2 < after < 1  # three steps teach nothing and break nothing
+    out = capsys.readouterr().out
+    assert "10 records: 10 objects" in out and f"-> {after:.3f}" in out
+    assert len((tmp_path / "train.jsonl").read_text().splitlines()) == 8

@@ -1,0 +1,7 @@
+"""`python -m dataset_scripts.adapters`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())
