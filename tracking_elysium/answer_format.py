@@ -20,7 +20,9 @@ from .protocols import Processor
 _NUMBER = re.compile(r"-?\d+")
 _FEW_DIGITS = re.compile(r"-?\d{1,6}")  # a model may write digits without end
 _SAMPLE_BOX = (0.345, 0.405, 0.515, 0.675)  # a box whose text does not occur in a frame's label
-_LOG_HALF = math.log(0.5)
+# A box too many is put right in the next frame, a false `[]` can end a track: none is written only with certainty
+# (docs/LOG.md, 2026-11-25).
+_LOG_ABSENT = math.log(0.8)
 _BOXES_PER_TEXT = 100  # boxes in one text when numbers are tokenized
 
 
@@ -263,7 +265,7 @@ def options_of_presence(options: Sequence[int], absent_token: int, logprob: floa
     """Decide between a box and none, where a constrained answer may have either.
 
     A box is many numbers, of which each may be less probable than `[]` although together they are more so. The
-    frame has no box where `[]` is more probable than all else.
+    frame has no box where `[]` has more than 80 % of all probability.
 
     Args:
         options: tokens that the format allows, `absent_token` among them.
@@ -273,7 +275,7 @@ def options_of_presence(options: Sequence[int], absent_token: int, logprob: floa
     Returns:
         `absent_token` alone, or the others.
     """
-    if logprob > _LOG_HALF:
+    if logprob > _LOG_ABSENT:
         return [absent_token]
     return [token for token in options if token != absent_token]
 

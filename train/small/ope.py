@@ -32,6 +32,7 @@ from .run import window_features
 __all__ = ["follow_all", "grounded", "summary"]
 
 BATCH = 32
+PRESENT_ABOVE = 0.2  # as constrained answers have it, see `answer_format.options_of_presence`
 
 
 class _Tower:
@@ -52,7 +53,7 @@ def follow_all(
     rows: list[int],
     factor: float = SEARCH_FACTOR,
     bf16: bool = False,
-    present_above: float = 0.5,
+    present_above: float = PRESENT_ABOVE,
     begin: dict[int, np.ndarray] | None = None,
     matcher: bool = False,
 ) -> dict[int, dict[str, np.ndarray]]:
@@ -194,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--factor", type=float, default=SEARCH_FACTOR)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--present-above", type=float, default=0.5)
+    parser.add_argument("--present-above", type=float, default=PRESENT_ABOVE)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--matcher", action="store_true", help="the most similar place, without the decoder")
     parser.add_argument("--words", action="store_true", help="find the object in the first frame by its words")

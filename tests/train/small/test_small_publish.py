@@ -70,12 +70,12 @@ def test_boxes_are_those_of_the_model_before_but_for_the_towers_rounding(publish
             value.copy_(value.to(torch.bfloat16).float())
     before.processor.absent_boxes = True
     after = pipeline("video-tracking", model=str(published), device="cpu")
-    assert after(FRAMES, box=BOX) == before(FRAMES, box=BOX, zoom=True)
+    assert after(FRAMES, box=BOX) == before(FRAMES, box=BOX, zoom=True, gap_policy="hold")
 
 
 def test_the_processor_says_what_it_was_taught(published):
     pipe = pipeline("video-tracking", model=str(published), device="cpu")
-    assert pipe.processor.absent_boxes and pipe.processor.tracking_defaults == {"zoom": True}
+    assert pipe.processor.absent_boxes and pipe.processor.tracking_defaults == {"zoom": True, "gap_policy": "hold"}
     assert pipe.processor.trained_on == TRAINED_ON
     with warnings.catch_warnings():
         warnings.simplefilter("error")
