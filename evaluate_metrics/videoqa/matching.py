@@ -1,6 +1,6 @@
 """Answers compared as words, without a judge: exact, normalized, and contained; plain Python.
 
-The normalization follows the custom of VQA: case, punctuation and articles do not matter, and small numbers may be words.
+The normalization follows the custom of VQA: case, punctuation and articles do not matter, small numbers may be words.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a judge is asked, and how its reply is read; plain Python.
 
-The protocol is that of Video-ChatGPT (Maaz et al., 2023): for one question, the true answer and the model's answer, the
-judge says yes or no and gives an integer score from 0 to 5, as a Python dictionary. The wording here is our own; a judge's
-numbers depend on wording, so quote it, or give the wording of the table that you compare with as `prompt=`.
+The protocol is that of Video-ChatGPT (Maaz et al., 2023): for one question, the true answer and the model's answer,
+the judge says yes or no and gives an integer score from 0 to 5, as a Python dictionary. The wording here is our own.
+Numbers depend on it, so quote it, or give the wording of the table that you compare with as `prompt=`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Verdict:
     score: int
 
 
-class UnreadableReply(ValueError):
+class UnreadableReplyError(ValueError):
     """A reply from which no verdict can be read. `kind` is `unparseable` or `contradictory`."""
 
     def __init__(self, kind: str, reply: str):
@@ -94,13 +94,14 @@ def read_verdict(reply: str) -> Verdict:
         The verdict.
 
     Raises:
-        UnreadableReply: No dictionary with `pred` yes/no and an integer `score` from 0 to 5, or several that disagree.
+        UnreadableReplyError: No dictionary with `pred` yes/no and an integer `score` from 0 to 5, or several that
+            disagree.
     """
     found = [verdict for verdict in map(_verdict_of, re.findall(r"\{[^{}]*\}", reply)) if verdict is not None]
     if not found:
-        raise UnreadableReply("unparseable", reply)
+        raise UnreadableReplyError("unparseable", reply)
     if len(set(found)) > 1:
-        raise UnreadableReply("contradictory", reply)
+        raise UnreadableReplyError("contradictory", reply)
     return found[0]
 
 
