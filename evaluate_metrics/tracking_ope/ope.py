@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -219,7 +220,9 @@ def video_curves(errors: FrameErrors, convention: str | Convention = "pytracking
         largest * steps / steps[-1] for largest in (LARGEST_ERROR_PX, LARGEST_ERROR_NORMALIZED)
     )
 
-    def share_within(values: np.ndarray, thresholds: np.ndarray, side: str = "right") -> np.ndarray:
+    def share_within(
+        values: np.ndarray, thresholds: np.ndarray, side: Literal["left", "right"] = "right"
+    ) -> np.ndarray:
         # (F,) -> (thresholds,): how many are <= each threshold, or < it with side "left"; sorting beats comparing all
         return np.searchsorted(np.sort(values), thresholds, side=side) / errors.num_frames
 
