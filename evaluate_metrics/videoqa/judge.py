@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -63,8 +65,9 @@ class OpenAICompatibleJudge:
                 raise JudgeUnavailableError(
                     "rate_limited", detail, _seconds(error.headers.get("Retry-After"))
                 ) from None
-            raise JudgeUnavailableError("down" if error.code >= 500 else "refused", detail) from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            later = error.code >= 500 or error.code == 408
+            raise JudgeUnavailableError("down" if later else "refused", detail) from None
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             raise JudgeUnavailableError("down", f"{self.url}: {type(error).__name__}: {error}") from None
 
 
@@ -79,10 +82,13 @@ class TransformersJudge:
 
     def __init__(self, generator: Callable[..., Any], name: str, max_new_tokens: int = 64):
         self.generator, self.name, self.max_new_tokens = generator, name, max_new_tokens
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
         """Ask once; see `Judge`."""
-        replies = self.generator(messages, max_new_tokens=self.max_new_tokens, do_sample=False, return_full_text=False)
+        how = {"max_new_tokens": self.max_new_tokens, "do_sample": False, "return_full_text": False}
+        with self._one_at_a_time:
+            replies = self.generator(messages, **how)
         return str(replies[0]["generated_text"])
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +19,13 @@ from .judge import Judge, JudgeUnavailableError
 from .verdicts import PROMPT, UnreadableReplyError, Verdict, check_prompt, make_messages, read_verdict
 
 Messages = list[dict[str, str]]
+logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 60.0
 CHARACTERS_PER_TOKEN = 4.0  # of English text; for estimates only
 REPLY_TOKENS = 16
+GIVE_UP_AFTER = 16  # items in a row of which the judge answered none
+UNAVAILABLE = ("down", "rate_limited", "refused")
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ def judge_all(
     sleep: Callable[[float], None] = time.sleep,
     on_item: Callable[[JudgedItem], None] | None = None,
     prompt: str = PROMPT,
+    give_up_after: int = GIVE_UP_AFTER,
 ) -> list[JudgedItem]:
     """Judge N answers; every one of them comes back, in order, with a verdict or a named problem.
 
@@ -141,6 +147,8 @@ def judge_all(
         sleep: For tests.
         on_item: Called after each item, from the thread that judged it, for a progress bar.
         prompt: The question to the judge, see `make_messages`.
+        give_up_after: So many items in a row to which the judge did not reply (down, rate-limited, refused: a wrong
+            key) end the job: the rest is not sent, and has the same problem.
 
     Raises:
         ValueError: Counts that differ, or an option below 1.
@@ -148,16 +156,24 @@ def judge_all(
     if not len(questions) == len(predictions) == len(references):
         counts = f"{len(questions)} questions, {len(predictions)} predictions, {len(references)} references"
         raise ValueError(f"got {counts}: give the same number of each.")
-    for name, value in (("concurrency", concurrency), ("max_attempts", max_attempts)):
+    for name, value in (
+        ("concurrency", concurrency),
+        ("max_attempts", max_attempts),
+        ("give_up_after", give_up_after),
+    ):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+    check_prompt(prompt)
     store = VerdictCache(cache)
     jitter = random.Random(0)
-
-    check_prompt(prompt)
+    silence = Silence(judge.name, give_up_after)
 
     def one(item: tuple[str, str, str]) -> JudgedItem:
-        judged = _judge_one(judge, make_messages(*item, prompt), store, max_attempts, first_wait_s, sleep, jitter)
+        messages = make_messages(*item, prompt)
+        judged = _known(judge.name, messages, store) or silence.problem
+        if judged is None:
+            judged = _judge_one(judge, messages, store, max_attempts, first_wait_s, sleep, jitter)
+            silence.note(judged)
         if on_item is not None:
             on_item(judged)
         return judged
@@ -178,12 +194,9 @@ def _judge_one(
     sleep: Callable[[float], None],
     jitter: random.Random,
 ) -> JudgedItem:
-    """Ask until there is a verdict, a refusal, or no attempt left."""
-    known = store.get(judge.name, messages)
-    verdict, _ = _read(known or "")
-    if verdict is not None:
-        return JudgedItem(verdict, None, known or "")
-    problem, reply, attempt = None, "", 0
+    """Ask until there is a verdict, a refusal, the same unreadable reply again, or no attempt left."""
+    verdict: Verdict | None = None
+    problem, reply, attempt, unreadable = None, "", 0, set()
     for attempt in range(1, max_attempts + 1):
         wait = first_wait_s * 2 ** (attempt - 1) * (1 + 0.25 * jitter.random())
         try:
@@ -197,10 +210,50 @@ def _judge_one(
             verdict, problem = _read(reply)
             if verdict is not None:
                 store.put(judge.name, messages, reply)
+            if verdict is not None or reply in unreadable:  # a judge that repeats itself will do so again
                 break
-        if attempt < max_attempts:
+            unreadable.add(reply)
+            wait = 0.0  # it is there: no reason to wait
+        if attempt < max_attempts and wait > 0:
             sleep(min(wait, LONGEST_WAIT_S))
     return JudgedItem(verdict, problem, reply, attempt)
+
+
+class Silence:
+    """Notices a judge that does not reply any more; shared by the threads of one job.
+
+    Args:
+        judge_name: For the message.
+        give_up_after: Items in a row without a reply.
+    """
+
+    def __init__(self, judge_name: str, give_up_after: int):
+        self.judge_name, self.give_up_after = judge_name, give_up_after
+        self.problem: JudgedItem | None = None  # what the items that are not sent any more have
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def note(self, judged: JudgedItem) -> None:
+        """Count an item that was sent."""
+        with self._lock:
+            self._in_a_row = self._in_a_row + 1 if judged.problem in UNAVAILABLE else 0
+            if self._in_a_row < self.give_up_after or self.problem is not None:
+                return
+            self.problem = JudgedItem(None, judged.problem, f"not sent, after {self._in_a_row} others: {judged.reply}")
+            logger.warning(
+                "the judge %s did not reply to %d items in a row (%s): nothing more is sent. With a cache, running "
+                "again goes on from here.",
+                self.judge_name,
+                self._in_a_row,
+                judged.reply,
+            )
+
+
+def _known(judge_name: str, messages: Messages, store: VerdictCache) -> JudgedItem | None:
+    """Look an item up in the cache."""
+    reply = store.get(judge_name, messages) or ""
+    verdict, _ = _read(reply)
+    return None if verdict is None else JudgedItem(verdict, None, reply)
 
 
 def _read(reply: str) -> tuple[Verdict | None, str | None]:

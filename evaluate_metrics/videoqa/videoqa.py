@@ -4,7 +4,7 @@ import datasets
 import evaluate
 
 from .judge import Judge, OpenAICompatibleJudge, TransformersJudge
-from .judging import estimate
+from .judging import GIVE_UP_AFTER, estimate
 from .matching import match_answer
 from .qa import evaluate_qa
 from .verdicts import PROMPT
@@ -25,11 +25,14 @@ Args:
     judge: an object such as `OpenAICompatibleJudge`; None: offline scores only.
     cache: folder in which verdicts are kept.
     concurrency, max_attempts: questions under way at a time, questions per item at most.
+    give_up_after: so many items in a row without a reply end the job; the rest is counted with the same problem.
+    groups: name of a grouping ("type") to one label per item; scored label by label.
+    usd_per_million_input, usd_per_million_output, max_usd: prices, and the estimate above which nothing is sent.
     prompt: the question to the judge, with {question}, {reference} and {prediction}.
     return_items: add every item's matches, verdict and problem.
 Returns:
     exact_match, normalized_match, contained_match, num_items, num_empty; with a judge judge_accuracy, judge_score, the
-    same of judged items, num_judged, num_unjudged, problems.
+    same of judged items, num_judged, num_unjudged, problems, estimate; groups and items where asked for.
 Examples:
     >>> qa = evaluate.load("evaluate_metrics/videoqa")
     >>> qa.compute(predictions=["The dog."], references=["dog"])["normalized_match"]
@@ -71,6 +74,11 @@ class VideoQA(evaluate.Metric):
         max_attempts: int = 4,
         return_items: bool = False,
         prompt: str = PROMPT,
+        give_up_after: int = GIVE_UP_AFTER,
+        groups: dict[str, list[str]] | None = None,
+        usd_per_million_input: float | None = None,
+        usd_per_million_output: float | None = None,
+        max_usd: float | None = None,
     ) -> dict:
         return evaluate_qa(
             predictions,
@@ -79,7 +87,12 @@ class VideoQA(evaluate.Metric):
             judge,
             cache,
             return_items,
+            groups,
+            usd_per_million_input,
+            usd_per_million_output,
+            max_usd,
+            prompt,
             concurrency=concurrency,
             max_attempts=max_attempts,
-            prompt=prompt,
+            give_up_after=give_up_after,
         )
