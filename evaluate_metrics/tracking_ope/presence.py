@@ -65,6 +65,7 @@ def presence_scores(
 def _precision_recall_f(name: str, right: float, said: int, true: int) -> dict[str, float | int | None]:
     precision = right / said if said else None
     recall = right / true if true else None
-    both = None if precision is None or recall is None else precision + recall
-    f = None if both is None else 2 * precision * recall / both if both else 0.0
+    f = None
+    if precision is not None and recall is not None:
+        f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f": f}

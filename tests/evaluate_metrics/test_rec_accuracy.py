@@ -26,14 +26,57 @@ BOX, HALF, THIRD = [0, 0, 10, 10], [0, 0, 10, 5], [5, 0, 15, 10]
 )
 def test_one_answer_by_hand(prediction, iou, right):
     result = evaluate_rec([prediction], [BOX], return_items=True)
-    assert result["items"] == [{"iou": pytest.approx(iou), "malformed": False}]
+    assert result["items"] == [{"iou": pytest.approx(iou), "malformed": None}]
     assert result["accuracy"] == float(right)
 
 
-@pytest.mark.parametrize("answer", [None, [], [math.nan] * 4, [5, 5, 5, 9], [9, 9, 5, 5], [0, 0, math.inf, 5]])
-def test_a_malformed_answer_is_wrong_and_counted(answer):
-    result = evaluate_rec([BOX, answer], [BOX, BOX])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "missing"),
+        ([], "missing"),
+        ("[1, 2, 3, 4]", "not_four_numbers"),
+        ([1, 2, 3], "not_four_numbers"),
+        ([BOX], "not_four_numbers"),
+        ([1, 2, 3, "x"], "not_four_numbers"),
+        (7, "not_four_numbers"),
+        ({"x": 1}, "not_four_numbers"),
+        ([math.nan] * 4, "not_finite"),
+        ([0, 0, math.inf, 5], "not_finite"),
+        ([5, 5, 5, 9], "no_area"),
+        ([9, 9, 5, 5], "no_area"),
+    ],
+)
+def test_a_malformed_answer_is_wrong_and_counted(answer, reason):
+    result = evaluate_rec([BOX, answer], [BOX, BOX], return_items=True)
     assert (result["accuracy"], result["num_malformed"], result["num_items"]) == (0.5, 1, 2)
+    assert result["malformed"] == {reason: 1} and result["mean_iou"] == 0.5
+    assert result["items"][1] == {"iou": 0.0, "malformed": reason}
+
+
+def many_boxes(count=20):
+    low = np.random.default_rng(0).uniform(80, 100, (count, 2))
+    return np.concatenate([low, low + np.random.default_rng(1).uniform(40, 90, (count, 2))], axis=1)
+
+
+def as_xywh(corners):
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def test_another_form_or_unit_is_suspected_with_numbers(recwarn):
+    truth = many_boxes()
+    said = r"predictions look like {}.*the mean IoU of 20 boxes is 0\.\d\d as given and 1\.00 if read as {}"
+    with pytest.warns(UserWarning, match=said.format("xywh", "xywh")):
+        assert evaluate_rec(as_xywh(truth), truth)["num_malformed"] > 5  # small ones have no area as corners
+    with pytest.warns(UserWarning, match=said.format("xyxy", "xyxy")):
+        evaluate_rec(truth, as_xywh(truth), box_format="xywh")
+    with pytest.warns(UserWarning, match=r"units differ: predictions reach 0\.\d+, references \d+"):
+        evaluate_rec(truth / 1000, truth)
+    recwarn.clear()
+    for predictions in (truth, truth + 30, truth + 400, [None] * 20, truth[::-1]):
+        evaluate_rec(predictions, truth)
+        evaluate_rec(as_xywh(truth), as_xywh(truth), box_format="xywh")
+    assert not recwarn.list
 
 
 def test_thresholds_groups_and_formats():
@@ -52,8 +95,8 @@ def test_thresholds_groups_and_formats():
         ({"predictions": [BOX], "references": []}, "1 predictions and 0 references"),
         ({"predictions": [], "references": []}, "0 predictions and 0 references"),
         ({"predictions": [BOX], "references": [[5, 5, 4, 4]]}, r"references\[0\] = \[5, 5, 4, 4\] is no box"),
-        ({"predictions": ["box"], "references": [BOX]}, r"predictions\[0\] = 'box' must be four numbers"),
-        ({"predictions": [[1, 2, 3]], "references": [BOX]}, "must be four numbers"),
+        ({"predictions": [BOX], "references": ["box"]}, r"references\[0\] = 'box' is no box"),
+        ({"predictions": [BOX], "references": [None]}, r"references\[0\] = None is no box"),
         ({"predictions": [BOX], "references": [BOX], "box_format": "cxcywh"}, "choose one of xyxy, xywh"),
         ({"predictions": [BOX], "references": [BOX], "thresholds": [1.0]}, "from 0 to below 1"),
         ({"predictions": [BOX], "references": [BOX], "thresholds": []}, "at least one"),
@@ -89,6 +132,7 @@ def test_loads_as_an_evaluate_module_and_the_card_s_example_runs(monkeypatch, tm
     metric.add_batch(predictions=[[], None], references=[BOX, BOX])
     result = metric.compute()
     assert (result["accuracy"], result["num_malformed"], result["num_items"]) == (0.25, 2, 4)
+    assert metric.compute(predictions=["a box", BOX], references=[BOX, BOX])["malformed"] == {"not_four_numbers": 1}
     card = (ROOT / "evaluate_metrics/rec_accuracy/README.md").read_text(encoding="utf-8")
     names = {}
     exec(compile(card.split("```python\n")[1].split("```")[0], "README.md", "exec"), names)
