@@ -34,7 +34,7 @@ CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has 
 LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
-EVAL = ["evaluate>=0.4.3", "datasets>=4.7"]
+EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2"]
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",

@@ -104,7 +104,7 @@ ABSENT, CORNER = [0, 1], [0, 10, 10, 10]
         ("pytracking", None, NAN, ABSENT, 0.5, 0.5, 0.5, 2),
         ("pytracking", None, CORNER, None, 0.5, 0.5, 1.0, 2),  # x = 0 is no valid ground truth
         ("pytracking", "lasot", CORNER, None, 0.5, 0.5, 1.0, 2),
-        ("lasot", None, CORNER, None, 0.5, 0.5, 1.0, 2),
+        ("lasot", None, CORNER, None, 0.5, 1.0, 1.0, 2),  # its toolkit: an error of -1, so a hit in both
         ("lasot", None, A, ABSENT, 0.5, 0.5, 0.5, 2),
         ("pytracking", "uav", NAN, None, 0.5, 1.0, 1.0, 2),
         ("pytracking", "uav", A, ABSENT, 0.5, 1.0, 1.0, 2),
@@ -258,6 +258,17 @@ def slow_pytracking(prediction, reference, absent, dataset):
     return curves_of(*zip(*rows, strict=True), valid if dataset == "otb" else len(reference))
 
 
+def slow_lasot(prediction, reference, absent):
+    """LaSOT's own toolkit: flagged frames are removed and still divided by, other invalid truth has an error of -1."""
+    given = with_given_start(prediction, reference)
+    kept = [(p, r) for p, r, gone in zip(given, reference, absent, strict=True) if not gone]
+    rows = [
+        (iou_of(p, r), centers_apart(p, r, False), centers_apart(p, r, True)) if all_positive(r) else (-1, -1, -1)
+        for p, r in kept
+    ]
+    return curves_of(*zip(*rows, strict=True), len(reference))
+
+
 def slow_pysot(prediction, reference, absent):
     """Frames flagged absent are taken out of both lists, and stay in the number that is divided by."""
     kept = [(p, r) for p, r, gone in zip(prediction, reference, absent, strict=True) if not gone]
@@ -277,7 +288,7 @@ def slow_got10k(prediction, reference, absent):
 
 TOOLKITS = [
     ({"convention": "pytracking"}, lambda *video: slow_pytracking(*video, "lasot")),
-    ({"convention": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
+    ({"convention": "lasot"}, slow_lasot),
     ({"convention": "pytracking", "absent_as": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
     ({"convention": "pytracking", "absent_as": "uav"}, lambda *video: slow_pytracking(*video, "uav")),
     ({"convention": "pytracking_uav123"}, lambda *video: slow_pytracking(*video, "uav")),
@@ -356,3 +367,31 @@ def test_loads_as_an_evaluate_module(tmp_path):
     assert metric.compute(predictions=corners, references=corners, box_format="xyxy")["auc"] == pytest.approx(20 / 21)
     with pytest.raises(ValueError, match="choose xywh or xyxy"):
         metric.compute(predictions=corners, references=corners, box_format="cxcywh")
+
+
+def test_the_card_s_example_gives_what_it_says(monkeypatch, tmp_path):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
+    card = (root / "evaluate_metrics/tracking_ope/README.md").read_text(encoding="utf-8")
+    block = card.split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    scores = [names["result"][key] for key in ("auc", "precision", "normalized_precision")]
+    assert [round(value, 3) for value in scores] == [0.643, 1.0, 0.5]
+    assert "# 0.643, 1.0, 0.5" in block
+
+
+def test_arrays_at_once_equal_batches(tmp_path):
+    evaluate = pytest.importorskip("evaluate")
+    folder = Path(__file__).parents[2] / "evaluate_metrics" / "tracking_ope"
+    metric = evaluate.load(str(folder), cache_dir=str(tmp_path))
+    videos = [rough_video(seed)[:2] for seed in range(6)]
+    predictions, references = (list(part) for part in zip(*videos, strict=True))
+    at_once = metric.compute(predictions=predictions, references=references, convention="pysot")
+    for start in (0, 2, 4):
+        metric.add_batch(
+            predictions=[p.tolist() for p in predictions[start : start + 2]],
+            references=[r.tolist() for r in references[start : start + 2]],
+        )
+    assert metric.compute(convention="pysot") == at_once
