@@ -59,10 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options of tracking (default: what the checkpoint asks for)")
     for field in fields(TrackingOptions):
         if field.name in OPTIONS:
-            kind = {"zoom": None, "zoom_factor": float, "gap_policy": str, "rsot_continuation": str}.get(
-                field.name, int
-            )
-            how: dict[str, Any] = {"action": "store_true", "default": None} if kind is None else {"type": kind}
+            kind = {"int": int, "float": float, "str": str}.get(str(field.type))
+            how: dict[str, Any] = {"type": kind} if kind else {"action": "store_true", "default": None}
             options.add_argument(f"--{field.name.replace('_', '-')}", help=field.metadata["about"], **how)
     return parser
 

@@ -180,14 +180,7 @@ def _answers(folder: Path, truths: Sequence[Truth], ask: str) -> TrackerScores:
     texts = [str(row.get("text") or "").strip() for row in given]
     counts = {"items": len(truths), "without answer": sum(not text for text in texts)}
     if ask == "vqa":
-        right = [normalized(text) == normalized(t.references[0]) for text, t in zip(texts, truths, strict=True)]
-        named = [
-            normalized(t.references[0]) in normalized(text).split() for text, t in zip(texts, truths, strict=True)
-        ]
-        per_item = {
-            truth.name: {"exact": float(a), "contains": float(b)}
-            for truth, a, b in zip(truths, right, named, strict=True)
-        }
+        per_item = {truth.name: _compared(text, truth) for text, truth in zip(texts, truths, strict=True)}
     else:
         per_item = {truth.name: _best(text, truth) for text, truth in zip(texts, truths, strict=True)}
     return _mean_of_items(folder.name, per_item, missing, counts)
@@ -212,6 +205,12 @@ def _mean_of_items(
     scores = {name: float(np.mean(values)) for name, values in columns.items()}
     intervals = {name: bootstrap_interval(values) for name, values in columns.items()}
     return TrackerScores(tracker, scores, intervals, dict(per_item), len(per_item), missing, [], counts)
+
+
+def _compared(text: str, truth: Truth) -> dict[str, float]:
+    """Whether the answer is the reference, and whether it holds it as whole words."""
+    said, wanted = normalized(text), normalized(truth.references[0])
+    return {"exact": float(said == wanted), "contains": float(bool(wanted) and f" {wanted} " in f" {said} ")}
 
 
 def _best(text: str, truth: Truth) -> dict[str, float]:
