@@ -15,7 +15,7 @@ from processing_elysium.video_source import VideoSource
 
 __all__ = ["ImageQuery", "Item", "TrackSequence", "VideoQuestion", "check_items", "file_name"]
 
-SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._#+-")
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ Item = TrackSequence | ImageQuery | VideoQuestion
 
 
 def file_name(name: str) -> str:
-    """A name as a file may be called: everything but letters, digits and . _ # + - becomes an underscore."""
+    """A name as a file may be called: everything but letters, digits and . _ + - becomes an underscore."""
     return "".join(letter if letter in SAFE else "_" for letter in name)
 
 

@@ -1,8 +1,8 @@
 """Small real videos and pictures with boxes in tar files: `records.jsonl`, `videos/*.tar`, `images/*.tar`.
 
 A line of kind "video" is one object through one clip: id, clip, shard, frames (pattern inside the tar), n_frames,
-width, height, boxes ([x1, y1, x2, y2] in 0..1, or null), absent, words, description, split. A line of kind "image" is a
-picture with named boxes. A sequence begins with the first frame that has a box.
+width, height, boxes ([x1, y1, x2, y2] in 0..1, or null), absent, words, description, split. A line of kind "image" is
+a picture with named boxes. A sequence begins with the first frame that has a box.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Results on disk: one raw file per sequence as the toolkits write it, whole or not at all.
 
-results/TASK-SPLIT-ASK/task.json            what was asked; truth.jsonl: the truth, so that a report needs no data
-results/TASK-SPLIT-ASK/TRACKER/NAME.txt     x,y,w,h per frame, "nan" where there is no box
-results/TASK-SPLIT-ASK/TRACKER/scores/NAME.txt   confidence per frame; 0: a gap that was filled
-results/TASK-SPLIT-ASK/TRACKER/block-00000.jsonl   answers of tasks that are no tracking
-results/TASK-SPLIT-ASK/TRACKER/run.json     how it was made; environment.json: where
+In `results/TASK-SPLIT-ASK/`: `task.json` says what was asked, `truth.jsonl` is the truth, so that a report needs no
+benchmark. In the folder `TRACKER/` below: `NAME.txt` has x,y,w,h per frame, "nan" where there is no box;
+`scores/NAME.txt` the confidence per frame, 0 for a gap that was filled; `block-00000.jsonl` the answers of tasks that
+are no tracking; `run.json` says how all this was made, `environment.json` where.
 """
 
 from __future__ import annotations

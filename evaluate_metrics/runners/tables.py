@@ -58,7 +58,7 @@ def _escaped(text: str) -> str:
 
 
 def main_rows(scored: Sequence[TrackerScores], published: Sequence[dict[str, Any]]) -> list[Row]:
-    """One row per tracker: scores with their interval, items with a result, what is missing; then published numbers."""
+    """One row per tracker: scores with their interval, results that are there, failures; then published numbers."""
     names = list(dict.fromkeys(name for one in scored for name in one.scores))
     also = [name for name in LABELS if name not in names and any(name in row for row in published)]
     counts = list(dict.fromkeys(name for one in scored for name in one.counts if name not in ("frames", "items")))
