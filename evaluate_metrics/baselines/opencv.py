@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ class OpenCVTracker:
         Args:
             kind: a key of `KINDS`.
             onnx: files that Nano (backbone, neck and head) or Vit (one) need.
-            seed: of OpenCV's generator, set before every sequence (MIL draws from it).
+            seed: of what OpenCV draws, set before every sequence.
 
         Raises:
             ValueError: an unknown kind, files that are missing, or an OpenCV without the tracker.
@@ -71,6 +73,7 @@ class OpenCVTracker:
         if ask != "sot":
             raise ValueError(f"tracker {self.name!r} is asked by a box (`--ask sot`), not by words ({ask}).")
         self._cv2.setRNGSeed(self._seed)
+        _seed_c_library(self._seed)
         boxes = np.full((len(sequence), 4), np.nan)
         boxes[0] = sequence.boxes_xywh_px[0]
         tracker = self._made()
@@ -85,6 +88,12 @@ class OpenCVTracker:
                 if found:
                     boxes[index] = box
         return Track(boxes, np.full(len(boxes), np.nan))
+
+
+def _seed_c_library(seed: int) -> None:
+    """Seed the C library's `rand()`: MIL draws its features from it, and OpenCV's own seed does not reach it."""
+    library = ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("msvcrt")
+    library.srand(seed)
 
 
 def _whole(box_xywh_px: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -54,9 +54,8 @@ def make_tracker(
         from .per_frame import DetectorPerFrame
 
         return DetectorPerFrame(pipeline("zero-shot-object-detection", model=checkpoint, device=device))
-    from transformers import Sam2VideoModel, Sam2VideoProcessor
+    from transformers import Sam2VideoModel
 
     from .sam2_video import Sam2VideoTracker
 
-    model = Sam2VideoModel.from_pretrained(checkpoint).to(device)
-    return Sam2VideoTracker(model, Sam2VideoProcessor.from_pretrained(checkpoint))
+    return Sam2VideoTracker(Sam2VideoModel.from_pretrained(checkpoint).to(device))

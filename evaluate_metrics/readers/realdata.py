@@ -94,7 +94,7 @@ def _sequence(root: Path, row: dict[str, Any], shared: Counter[tuple[str, str]])
         absent=absent,
         words=row["description"] or word,
         descriptions=(row["description"],) if row["description"] else (),
-        attributes=tuple(dict.fromkeys((row["id"].split("_")[0], row["category"], row["modality"]))),
+        attributes=tuple(dict.fromkeys((row["category"], row["modality"]))),
     )
 
 
