@@ -34,7 +34,7 @@ CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has 
 LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
-EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "accelerate>=1.10.1", "tqdm>=4.66"]
+EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
 # OpenCV's CSRT and KCF; it holds all of opencv-python-headless, so have one of the two.
 BASELINES = ["opencv-contrib-python-headless>=4.8"]

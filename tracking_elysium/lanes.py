@@ -14,7 +14,7 @@ from .options import TrackingOptions
 from .protocols import ParsedBoxes, Prepare, Processor, VideoSource
 from .queries import ObjectQuery
 from .read_ahead import NOT_YET, ReadAhead
-from .trajectory import Track
+from .trajectory import ObjectResult, Track
 from .zoom import Window, ZoomState
 
 
@@ -29,6 +29,15 @@ class _Question:
 
     track: Track
     windows: list[Window | None]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is known of one object in one frame: its box (4,) as the model saw it or None, score, presence."""
+
+    box: np.ndarray | None
+    score: float
+    presence: float | None = None
 
 
 class Lane:
@@ -123,8 +132,8 @@ class Lane:
 
     def accept(
         self, answers: list[ClipAnswer], processor: Processor, partial: bool = False
-    ) -> Iterator[tuple[VideoFrame, Track, float, Any]]:
-        """Decide what is left of the clip from one answer per question: (frame, track, score, box or None).
+    ) -> Iterator[tuple[VideoFrame, ObjectResult | None]]:
+        """Decide what is left of the clip from one answer per question: of each object in each frame what to report.
 
         Of `partial` answers the frames that have a box in all of them, up to the first that has not: its box may
         still come, and what stands in a gap depends on it.
@@ -139,38 +148,35 @@ class Lane:
             stop += 1
         for track in self.tracks:
             for frame_in_clip in range(first, stop):
-                box, score = self._said(track, frame_in_clip, *told.get(id(track), (None, None)))
+                said = self._said(track, frame_in_clip, *told.get(id(track), (None, None)))
                 window = windows[id(track)][frame_in_clip] if id(track) in windows else None
-                decided = self._decide(track, frame_in_clip, box, window)
-                yield clip.frames[frame_in_clip], track, score, decided
+                yield clip.frames[frame_in_clip], self._decide(track, frame_in_clip, said, window)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + stop
 
-    def _said(
-        self, track: Track, frame_in_clip: int, said: ParsedBoxes | None, answer: ClipAnswer | None
-    ) -> tuple[np.ndarray | None, float]:
-        """Return box and score of a frame of the clip, as given or as answered."""
+    def _said(self, track: Track, frame_in_clip: int, said: ParsedBoxes | None, answer: ClipAnswer | None) -> _Said:
+        """Read box, score and presence of a frame of the clip, as given or as answered."""
         if track.is_given(self._clip.first_step + frame_in_clip):
-            return np.asarray(track.query.box, dtype=np.float64), 1.0
-        if said is None or not said.valid[frame_in_clip]:
-            return None, 0.0
-        return said.boxes[frame_in_clip], answer.score(*said.spans[frame_in_clip])
+            return _Said(np.asarray(track.query.box, dtype=np.float64), 1.0)
+        if said is None:
+            return _Said(None, 0.0)
+        presence = answer.presence(frame_in_clip)
+        if not said.valid[frame_in_clip]:
+            return _Said(None, 0.0, presence)
+        return _Said(said.boxes[frame_in_clip], answer.score(*said.spans[frame_in_clip]), presence)
 
-    def _decide(
-        self, track: Track, frame_in_clip: int, box: np.ndarray | None, window: Window | None
-    ) -> np.ndarray | None:
-        """Note a frame's box, seen in a window or in the whole frame, and return the box to report."""
-        step = self._clip.first_step + frame_in_clip
-        if window is None:
-            return track.decide(step, box, self.options.gap_policy)
-        height, width = self._clip.frames[frame_in_clip].image.shape[:2]
-        last = track.start_box(self._clip.first_step)
-        if box is not None:
-            box = np.clip(window.to_frame(box, width, height), 0.0, 1.0)
-            if not (box[2:] > box[:2]).all():  # outside the frame
-                box = None
-        track.zoom.note(last, box, (width, height))
-        return track.decide(step, box, self.options.gap_policy)
+    def _decide(self, track: Track, frame_in_clip: int, said: _Said, window: Window | None) -> ObjectResult | None:
+        """Note a frame's box, seen in a window or in the whole frame, and return what to report."""
+        step, box = self._clip.first_step + frame_in_clip, said.box
+        if window is not None:
+            height, width = self._clip.frames[frame_in_clip].image.shape[:2]
+            last = track.start_box(self._clip.first_step)
+            box = track.zoom.note(window, last, box, (width, height), said.presence)
+        reported = track.decide(step, box, self.options.gap_policy)
+        if reported is None:
+            return None
+        query, found = track.query, box is not None
+        return ObjectResult(query.id, query.label, said.score if found else 0.0, reported, found, said.presence)
 
     @property
     def clip_end(self) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -33,6 +34,7 @@ from .scheduling import track_videos
 from .session import TrackingSession
 from .stats import Stats
 from .threads import threads_for, with_threads
+from .zoom import known_window
 
 TASKS = ("track", "describe")
 # What a saved configuration says of the pipeline, for `trust_remote_code`.
@@ -120,7 +122,8 @@ class VideoTrackingPipeline(Pipeline):
             stream: return an iterator that yields each frame as soon as the boxes of all objects in it are decided,
                 before its clip is.
             batch_size: clip prompts that the model reads together (16 unless set at construction).
-            num_frames: frames shown for `task="describe"`, from the start frame on.
+            num_frames: frames shown for `task="describe"`, from the start frame on. With `zoom=True` the object is
+                described from the search window of its start frame alone.
             frame_interval: distance between them.
             max_new_tokens: length of a description.
             **options: the fields of `TrackingOptions`, which says what they are and do.
@@ -148,7 +151,7 @@ class VideoTrackingPipeline(Pipeline):
         inputs["answerer"] = self._answerer(batch_size, preprocess_params)
         if task == "describe":
             inputs["shown"] = (num_frames, frame_interval, max_new_tokens)
-            return self._describe(inputs, preprocess_params.get("prompt"))
+            return self._describe(inputs, self._settings(preprocess_params))
         prepared = self.preprocess(inputs, **preprocess_params)
         if stream:
             return self._stream(prepared)
@@ -270,7 +273,7 @@ class VideoTrackingPipeline(Pipeline):
         answers = [group[0] for group in grouped] if isinstance(question, str) else grouped
         return answers if batch else answers[0]
 
-    def _describe(self, inputs: dict[str, Any], prompt: str | None) -> Any:
+    def _describe(self, inputs: dict[str, Any], settings: TrackingOptions) -> Any:
         num_frames, interval, max_new_tokens = inputs["shown"]
         answerer, requests, results = inputs["answerer"], [], []
         for _, source, queries in self._open(inputs):
@@ -279,10 +282,16 @@ class VideoTrackingPipeline(Pipeline):
             results.append([])
             for query in queries:
                 if query.start_frame not in shown:
-                    taken = self.processor.frames_from(source, query.start_frame, num_frames, interval)
+                    count = 1 if settings.zoom else num_frames
+                    taken = self.processor.frames_from(source, query.start_frame, count, interval)
                     shown[query.start_frame] = [VideoFrame(*frame) for frame in taken]
-                frames = shown[query.start_frame]
-                messages = self.processor.build_messages("video_reg", len(frames), box=list(query.box), prompt=prompt)
+                frames, box = shown[query.start_frame], query.box
+                if settings.zoom:
+                    frames = [known_window(frames[0], np.asarray(box, dtype=np.float64))]
+                    box = frames[0].reference_box
+                messages = self.processor.build_messages(
+                    "video_reg", len(frames), box=[float(v) for v in box], prompt=settings.prompt
+                )
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
                 results[-1].append(_described(query, source))
         answerer.check_fits(requests)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from functools import partial as bound
 
-import numpy as np
-
 from .answering import resize
 from .clips import check_start_frame, clip_schedule
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
@@ -148,8 +146,8 @@ class TrackingSession:
         return self.flush(partial=True)
 
     def _decide(self, lane: Lane, answers: list[ClipAnswer], partial: bool = False) -> None:
-        for frame, track, score, box in lane.accept(answers, self.processor, partial):
-            self._note(lane, frame, track.query, score, box)
+        for frame, found in lane.accept(answers, self.processor, partial):
+            self._note(lane, frame, found)
 
     def close(self) -> None:
         """Stop reading the video; only for a session that is given up before it is done."""
@@ -171,10 +169,10 @@ class TrackingSession:
             result.objects.sort(key=lambda item: self._order[item.id])
         return results
 
-    def _note(self, lane: Lane, frame: VideoFrame, query: ObjectQuery, score: float, box: np.ndarray | None) -> None:
+    def _note(self, lane: Lane, frame: VideoFrame, found: ObjectResult | None) -> None:
         if not lane.covers(frame.index):
             return
         self.num_decided += 1
         result = self._waiting.setdefault(frame.index, FrameResult(frame.index, frame.timestamp, []))
-        if box is not None:
-            result.objects.append(ObjectResult(query.id, query.label, float(score), box))
+        if found is not None:
+            result.objects.append(found)

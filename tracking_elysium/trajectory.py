@@ -54,12 +54,23 @@ class Track:
 
 @dataclass(frozen=True)
 class ObjectResult:
-    """One object in one frame; `box` is (4,) in [0, 1], `score` 0 where a gap policy put the box."""
+    """One object in one frame.
+
+    Attributes:
+        id: of the object.
+        label: of the object.
+        score: geometric mean of the digits' probabilities, 0 where a gap policy put the box.
+        box: (4,) in [0, 1].
+        present: whether the model found the object, or its box was given; False where a gap policy put the box.
+        presence: the model's probability that the object is there, None where it was not asked to choose.
+    """
 
     id: int
     label: str
     score: float
     box: np.ndarray
+    present: bool = True
+    presence: float | None = None
 
 
 @dataclass
@@ -76,5 +87,7 @@ class FrameResult:
         for item in self.objects:
             xmin, ymin, xmax, ymax = (float(v) for v in item.box * [width, height, width, height])
             box = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
-            objects.append({"id": item.id, "label": item.label, "score": item.score, "box": box})
+            known = {} if item.presence is None else {"presence": item.presence}
+            told = {"id": item.id, "label": item.label, "score": item.score, "present": item.present, **known}
+            objects.append({**told, "box": box})
         return {"frame": self.frame, "timestamp": self.timestamp, "objects": objects}

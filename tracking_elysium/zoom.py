@@ -24,6 +24,9 @@ LONGEST_SIDE_FACTOR = 1.3
 SMALLEST_SIDE_PX = 12
 # A window grows by this much per frame without a box, and never beyond this multiple of its usual width.
 WIDEN_WHEN_LOST, WIDEST = 1.2, 2.0
+# Frames without a box until other places of the frame are looked at as well; a box there needs so much certainty.
+PATIENCE, SURE = 4, 0.9
+MOST_TILES_ACROSS = 6
 # What stands outside the frame: ImageNet's mean color.
 OUTSIDE = (124, 116, 104)
 
@@ -92,8 +95,22 @@ def window_around(box: np.ndarray, width: int, height: int, factor: float) -> Wi
     return Window(round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side)
 
 
+def known_window(frame: VideoFrame, box: np.ndarray) -> VideoFrame:
+    """Cut the window around a known box (4,) in [0, 1] out of its frame; it is its own reference."""
+    height, width = frame.image.shape[:2]
+    window = window_around(box, width, height, TEMPLATE_FACTOR)
+    known = np.clip(window.from_frame(box, width, height), 0.0, 1.0)
+    shown = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference_box=known)
+    shown.reference = shown
+    return shown
+
+
 class ZoomState:
-    """What following one object in search windows remembers: its first look, and how wide to search.
+    """What following one object in search windows remembers: its first look, where and how wide to search.
+
+    While the object is lost, its window grows where it was last seen. After `PATIENCE` frames every second window
+    looks elsewhere, tile after tile over the whole frame, the nearest first: a box found there counts if the model is
+    sure.
 
     Args:
         factor: of the search window, see `TrackingOptions.zoom_factor`.
@@ -102,40 +119,97 @@ class ZoomState:
     def __init__(self, factor: float) -> None:
         self.base = self.factor = factor
         self.template: VideoFrame | None = None
+        self.lost = 0  # frames in a row without a box
+        self._elsewhere: Window | None = None  # the window under way, where it is a tile
 
     def begin(self, frame: VideoFrame, box: np.ndarray) -> None:
         """Take the frame in which the box (4,) in [0, 1] is known; every later question shows it first."""
-        height, width = frame.image.shape[:2]
-        window = window_around(box, width, height, TEMPLATE_FACTOR)
-        known = np.clip(window.from_frame(box, width, height), 0.0, 1.0)
-        self.template = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference_box=known)
-        self.template.reference = self.template
+        self.template = known_window(frame, box)
 
     def look(self, frame: VideoFrame, box: np.ndarray) -> tuple[VideoFrame, Window]:
         """Cut the search window for an object whose last box was `box` out of a frame."""
         height, width = frame.image.shape[:2]
-        window = window_around(box, width, height, self.factor)
+        window, self._elsewhere = window_around(box, width, height, self.factor), None
+        turn = self.lost - PATIENCE
+        if turn > 0 and turn % 2:
+            tiles = tiles_around(box, width, height, self.base)
+            window = self._elsewhere = tiles[turn // 2 % len(tiles)]
         cut = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference=self.template)
         cut.reference_box = self.template.reference_box
         return cut, window
 
-    def note(self, last: np.ndarray, found: np.ndarray | None, size: tuple[int, int]) -> None:
-        """Set the next window's width.
+    def note(
+        self,
+        window: Window,
+        last: np.ndarray,
+        found: np.ndarray | None,
+        size: tuple[int, int],
+        presence: float | None = None,
+    ) -> np.ndarray | None:
+        """Take the answer about a window, and set the next one.
 
         Args:
-            last: the box before, (4,) in [0, 1].
-            found: the box now, None where there was none.
+            window: what was looked at.
+            last: the box before, (4,) in [0, 1] of the frame.
+            found: the box now, (4,) in [0, 1] of the window; None where there was none.
             size: width and height of the frame in pixels.
+            presence: the model's probability that the object is in the window; None where it could not choose.
+
+        Returns:
+            The box (4,) in [0, 1] of the frame; None where there is none, it lies outside the frame, or it was found
+            elsewhere without certainty.
         """
+        if found is not None:
+            found = np.clip(window.to_frame(found, *size), 0.0, 1.0)
+            unsure = window is self._elsewhere and (presence is None or presence < SURE)
+            if unsure or not (found[2:] > found[:2]).all():
+                found = None
         if found is None:
+            self.lost += 1
             self.factor = min(self.factor * WIDEN_WHEN_LOST, self.base * WIDEST)
-            return
+            return None
         scale = np.array(size * 2)
         before, now = last * scale, found * scale
         moved = np.abs((now[:2] + now[2:]) - (before[:2] + before[2:])).max() / 2
+        if self.lost:  # how far it went meanwhile says nothing about its speed
+            moved = 0.0
+        self.lost = 0
         own_size = math.sqrt(max(np.prod(now[2:] - now[:2]), 1.0))
         # As far again as it moved, and half its size, should stay inside.
         self.factor = float(np.clip(2 * moved / own_size + 2, self.base, self.base * WIDEST))
+        return found
 
 
-__all__ = ["OUTSIDE", "SEARCH_FACTOR", "TEMPLATE_FACTOR", "Window", "ZoomState", "window_around"]
+def tiles_around(box: np.ndarray, width: int, height: int, factor: float) -> list[Window]:
+    """Cover a frame with windows, the nearest to a box first.
+
+    Args:
+        box: (4,) in [0, 1] of the frame.
+        width: of the frame in pixels.
+        height: of the frame in pixels.
+        factor: side of a window over the square root of the box's area; at least a sixth of the frame's longer side,
+            so that looking everywhere does not take for ever.
+
+    Returns:
+        Windows that overlap by half.
+    """
+    side = max(window_around(box, width, height, factor).side, -(-max(width, height) // MOST_TILES_ACROSS))
+    half = max(side // 2, 1)
+    x, y = (box[0] + box[2]) / 2 * width, (box[1] + box[3]) / 2 * height
+    centers = [
+        (cx, cy) for cy in range(half, max(height, half + 1), half) for cx in range(half, max(width, half + 1), half)
+    ]
+    centers.sort(key=lambda center: (center[0] - x) ** 2 + (center[1] - y) ** 2)
+    return [Window(cx - side // 2, cy - side // 2, side) for cx, cy in centers]
+
+
+__all__ = [
+    "OUTSIDE",
+    "SEARCH_FACTOR",
+    "TEMPLATE_FACTOR",
+    "Window",
+    "ZoomState",
+    "known_window",
+    "tiles_around",
+    "window_around",
+]

@@ -110,10 +110,9 @@ def _section(
 ) -> list[str]:
     lines = [f"## {name}", "", f"{task['items']} items; {_protocol(task)}. Brackets: 95 % interval by bootstrap.", ""]
     lines += markdown(main_rows(scored, published))
-    if task["ask"] in ("video_reg", "reg"):
-        lines += ["Word overlap is METEOR's formula with exact matches only: not METEOR 1.5.", ""]
     for one in scored:
         lines += [f"- {one.tracker}: {one.environment or 'environment unknown'}; {_settings(one.run)}"]
+        lines += [f"  - captions: {one.notes}"] if one.notes else []
         if one.missing:
             listed = ", ".join(one.missing[:10]) + (", ..." if len(one.missing) > 10 else "")
             lines.append(f"  - **{len(one.missing)} without result, counted as failed**: {listed}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ..tracking_ope.ope import box_iou, evaluate_ope
-from .captions import caption_scores
+from ..rec_accuracy.rec import evaluate_rec
+from ..tracking_ope.ope import evaluate_ope
+from ..video_reg.captions import evaluate_captions
+from ..videoqa.qa import evaluate_qa
 from .store import Truth, read_lines, read_track
 
 __all__ = ["TrackerScores", "bootstrap_interval", "score_task", "score_tracker"]
 
 RESAMPLES = 1000
-_SWAP_GAIN = 0.2  # mean IoU gained by reading boxes as corners, from which on we say so
+CAPTION_SCORES = ("meteor", "meteor_exact", "cider", "bleu_4", "rouge_l", "exact_match")
 
 
 @dataclass
@@ -40,6 +43,7 @@ class TrackerScores:
         counts: frames (or items) without a box or answer, and gaps that were filled.
         curves: of tracking.
         run: what `run.json` says; environment: where it ran.
+        notes: how captions were tokenized and matched.
     """
 
     tracker: str
@@ -53,6 +57,7 @@ class TrackerScores:
     curves: dict[str, list[float]] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     environment: str = ""
+    notes: str = ""
 
 
 def score_task(folder: Path, truths: Sequence[Truth], task: dict[str, Any]) -> list[TrackerScores]:
@@ -107,7 +112,6 @@ def _tracking(folder: Path, truths: Sequence[Truth], task: dict[str, Any]) -> Tr
         counts["frames"] += frames
         counts["without box"] += int(unboxed.sum())
         counts["gap filled"] += int((~unboxed & (track.scores == 0)).sum())
-    problems += _corners_suspected(predictions, truths)
     result = TrackerScores(folder.name, {}, {}, {}, len(truths), missing, problems, counts)
     if truths:
         _score_boxes(result, predictions, truths, task)
@@ -119,7 +123,10 @@ def _score_boxes(
 ) -> None:
     absent = [np.zeros(len(t.boxes_xywh_px)) if t.absent is None else t.absent for t in truths]
     references = [truth.boxes_xywh_px for truth in truths]
-    ope = evaluate_ope(predictions, references, absent, task["convention"], task["absent_as"])
+    with warnings.catch_warnings(record=True) as warned:  # boxes that look like corners: a line of the report
+        warnings.simplefilter("always")
+        ope = evaluate_ope(predictions, references, absent, task["convention"], task["absent_as"])
+    result.problems += [str(warning.message) for warning in warned]
     names = ["auc", "precision", "normalized_precision"]
     first = ["ao", "sr_50", "sr_75"] if task["convention"] == "got10k" else []
     result.scores = {name: float(ope[name]) for name in (*first, *names)}
@@ -127,25 +134,6 @@ def _score_boxes(
     counted = [one for one in ope["per_video"] if one is not None]
     result.intervals = {name: bootstrap_interval([one[name] for one in counted]) for name in names}
     result.curves = {key: ope[f"{key}_curve"] for key in ("success", "precision", "normalized_precision")}
-
-
-def _corners_suspected(predictions: list[np.ndarray], truths: Sequence[Truth]) -> list[str]:
-    """A warning where boxes fit much better when read as x1, y1, x2, y2."""
-    if not predictions:
-        return []
-    said, true = np.concatenate(predictions), np.concatenate([truth.boxes_xywh_px for truth in truths])
-    both = np.isfinite(said).all(axis=1) & np.isfinite(true).all(axis=1)
-    if not both.any():
-        return []
-    said, true = said[both], true[both]
-    corners = np.concatenate([said[:, :2], said[:, 2:] - said[:, :2]], axis=1)
-    as_is, as_corners = box_iou(said, true).mean(), box_iou(corners, true).mean()
-    if as_corners < as_is + _SWAP_GAIN:
-        return []
-    return [
-        f"boxes look like corners: mean IoU {as_is:.3f} as x, y, w, h and {as_corners:.3f} as x1, y1, x2, y2; "
-        "write x, y, w, h"
-    ]
 
 
 def bootstrap_interval(values: Sequence[float], resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
@@ -175,51 +163,29 @@ def _answers(folder: Path, truths: Sequence[Truth], ask: str) -> TrackerScores:
     rows = {row["name"]: row for path in sorted(folder.glob("block-*.jsonl")) for row in read_lines(path)}
     missing = [truth.name for truth in truths if truth.name not in rows]
     given = [rows.get(truth.name, {}) for truth in truths]
-    if ask == "rec":
-        return _rec(folder.name, given, truths, missing)
     texts = [str(row.get("text") or "").strip() for row in given]
-    counts = {"items": len(truths), "without answer": sum(not text for text in texts)}
-    if ask == "vqa":
-        per_item = {truth.name: _compared(text, truth) for text, truth in zip(texts, truths, strict=True)}
+    if ask == "rec":
+        boxes, true = [row.get("box") for row in given], [truth.boxes_xywh_px[0] for truth in truths]
+        found = evaluate_rec(boxes, true, box_format="xywh", return_items=True)
+        scores = {"acc_50": found["accuracy"], "mean_iou": found["mean_iou"]}
+        items = [{"acc_50": float(item["iou"] > 0.5), "mean_iou": item["iou"]} for item in found["items"]]
+        unanswered = found["num_malformed"]
+    elif ask == "vqa":
+        found = evaluate_qa(texts, [truth.references[0] for truth in truths], return_items=True)
+        names = ("normalized_match", "exact_match", "contained_match")
+        scores = {name: found[name] for name in names}
+        items = [{name: float(item[name]) for name in names} for item in found["items"]]
+        unanswered = found["num_empty"]
     else:
-        per_item = {truth.name: _best(text, truth) for text, truth in zip(texts, truths, strict=True)}
-    return _mean_of_items(folder.name, per_item, missing, counts)
-
-
-def _rec(tracker: str, given: Sequence[dict[str, Any]], truths: Sequence[Truth], missing: list[str]) -> TrackerScores:
-    boxes = np.array([row.get("box") or [np.nan] * 4 for row in given], dtype=np.float64).reshape(-1, 4)
-    iou = box_iou(boxes, np.concatenate([truth.boxes_xywh_px for truth in truths]))
-    per_item = {
-        truth.name: {"acc_50": float(value > 0.5), "iou": float(value)}
-        for truth, value in zip(truths, iou, strict=True)
-    }
-    counts = {"items": len(truths), "without answer": int(np.isnan(boxes).any(axis=1).sum())}
-    return _mean_of_items(tracker, per_item, missing, counts)
-
-
-def _mean_of_items(
-    tracker: str, per_item: dict[str, dict[str, float]], missing: list[str], counts: dict[str, int]
-) -> TrackerScores:
-    names = list(next(iter(per_item.values())))
-    columns = {name: [row[name] for row in per_item.values()] for name in names}
-    scores = {name: float(np.mean(values)) for name, values in columns.items()}
-    intervals = {name: bootstrap_interval(values) for name, values in columns.items()}
-    return TrackerScores(tracker, scores, intervals, dict(per_item), len(per_item), missing, [], counts)
-
-
-def _compared(text: str, truth: Truth) -> dict[str, float]:
-    """Whether the answer is the reference, and whether it holds it as whole words."""
-    said, wanted = normalized(text), normalized(truth.references[0])
-    return {"exact": float(said == wanted), "contains": float(bool(wanted) and f" {wanted} " in f" {said} ")}
-
-
-def _best(text: str, truth: Truth) -> dict[str, float]:
-    """Exact match and word overlap with the reference that fits best."""
-    each = [caption_scores([text], [reference]) for reference in truth.references]
-    return {name: max(one[name] for one in each) for name in ("exact_match", "overlap")}
-
-
-def normalized(text: str) -> str:
-    """Lower case, letters and digits only, articles left out: how short answers are compared."""
-    plain = "".join(letter if letter.isalnum() else " " for letter in text.lower())
-    return " ".join(word for word in plain.split() if word not in ("a", "an", "the"))
+        found = evaluate_captions(texts, [list(truth.references) for truth in truths], return_items=True)
+        scores = {name: found[name] for name in CAPTION_SCORES if found[name] is not None}
+        per = [name for name in scores if name in found["items"][0]]
+        items = [{name: float(item[name]) for name in per} for item in found["items"]]
+        unanswered = found["num_empty"]
+    counts = {"items": len(truths), "without answer": unanswered}
+    per_item: dict[str, dict[str, float] | None] = {t.name: item for t, item in zip(truths, items, strict=True)}
+    intervals = {name: bootstrap_interval([item[name] for item in items]) for name in items[0]}
+    result = TrackerScores(folder.name, scores, intervals, per_item, len(truths), missing, [], counts)
+    if "meteor_matcher" in found:
+        result.notes = f"{found['meteor_matcher']}; tokens: {found['tokenizer']}"
+    return result

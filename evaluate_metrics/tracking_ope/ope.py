@@ -1,4 +1,4 @@
-"""One-pass evaluation (OPE) of single-object tracking: the numpy core, free of every other import.
+"""One-pass evaluation (OPE) of single-object tracking: the numpy core, with the files beside it.
 
 Boxes are `x, y, w, h` in pixels, float64, one row per frame; a row of NaN is "no box". Each public toolkit fills the
 gaps of the protocol in its own way, which moves published numbers by points; `CONVENTIONS` names those ways.
@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from .box_rows import as_boxes, as_flags, box_iou, is_box, repeat_previous
+from .corner_boxes import warn_if_corners
+from .presence import presence_scores
 
 SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 LARGEST_ERROR_PX = 50.0  # both precision curves start at 0 and end here
@@ -90,7 +94,7 @@ class Convention:
 
 CONVENTIONS: dict[str, Convention] = {
     "pytracking": Convention(),
-    "lasot": Convention(),
+    "lasot": Convention(absent_as="flagged_miss"),
     "pytracking_uav123": Convention(absent_as="uav"),
     "pytracking_unclipped": Convention(absent_as="miss", positive_corner=False),
     "pysot": Convention(first_frame_given=False, repeat_invalid=False, absent_as="flagged_miss", center_decides=True),
@@ -133,50 +137,6 @@ class FrameErrors:
     num_frames: int
 
 
-def is_box(boxes_xywh_px: np.ndarray) -> np.ndarray:
-    """Tell which rows are boxes: finite, with positive width and height.
-
-    Args:
-        boxes_xywh_px: (F, 4).
-
-    Returns:
-        (F,) bool.
-    """
-    return np.isfinite(boxes_xywh_px).all(axis=1) & (boxes_xywh_px[:, 2:] > 0).all(axis=1)
-
-
-def box_iou(a_xywh_px: np.ndarray, b_xywh_px: np.ndarray) -> np.ndarray:
-    """Row-wise IoU, not clipped to the image; 0 where either row is no box.
-
-    Args:
-        a_xywh_px: (F, 4).
-        b_xywh_px: (F, 4).
-
-    Returns:
-        (F,) float64 in [0, 1].
-    """
-    low = np.maximum(a_xywh_px[:, :2], b_xywh_px[:, :2])
-    high = np.minimum(a_xywh_px[:, :2] + a_xywh_px[:, 2:], b_xywh_px[:, :2] + b_xywh_px[:, 2:])
-    both = is_box(a_xywh_px) & is_box(b_xywh_px)
-    shared = np.where(both, np.clip(high - low, 0.0, None).prod(axis=1), 0.0)
-    union = a_xywh_px[:, 2:].prod(axis=1) + b_xywh_px[:, 2:].prod(axis=1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=both)
-
-
-def repeat_previous(boxes_xywh_px: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-    """Replace every row that is no box by the row before it; leading ones stay as they are.
-
-    Args:
-        boxes_xywh_px: (F, 4).
-        keep: (F,) bool, rows that stay whatever they are. None: no such rows.
-
-    Returns:
-        (F, 4), a new array.
-    """
-    stays = is_box(boxes_xywh_px) if keep is None else is_box(boxes_xywh_px) | keep
-    return boxes_xywh_px[np.maximum.accumulate(np.where(stays, np.arange(len(stays)), 0))]
-
-
 def frame_errors(
     prediction_xywh_px: np.ndarray,
     reference_xywh_px: np.ndarray,
@@ -205,7 +165,7 @@ def frame_errors(
         raise ValueError(
             f"prediction has {len(pred)} boxes, reference has {len(ref)}: one row per frame, NaN for a missing box."
         )
-    flagged = _as_flags(absent, len(ref))
+    flagged = as_flags(absent, len(ref))
     pred, ref = _prepare(pred, ref, rule)
     valid = is_box(ref) & ~flagged
     if rule.positive_corner:
@@ -242,19 +202,6 @@ def _center_errors(
     )
 
 
-def _as_flags(absent: np.ndarray | Sequence | None, num_frames: int) -> np.ndarray:
-    """Read absence flags as a (F,) bool array; None flags nothing."""
-    if absent is None:
-        return np.zeros(num_frames, dtype=bool)
-    flags = np.asarray(absent)
-    if flags.shape != (num_frames,):
-        raise ValueError(f"absent has shape {flags.shape}, must be ({num_frames},): one flag per frame.")
-    if not np.isin(flags, (0, 1)).all():
-        wrong = flags[~np.isin(flags, (0, 1))][0]
-        raise ValueError(f"absent holds {wrong!r}; a flag is 1 where the object is absent, else 0.")
-    return flags.astype(bool)
-
-
 def video_curves(errors: FrameErrors, convention: str | Convention = "pytracking") -> dict[str, np.ndarray]:
     """Success, precision and normalized-precision curves of one video.
 
@@ -267,19 +214,20 @@ def video_curves(errors: FrameErrors, convention: str | Convention = "pytracking
         `trackingnet`.
     """
     rule = get_convention(convention)
-    above = np.greater_equal if rule.inclusive else np.greater
     steps = np.arange(rule.num_precision_thresholds)
     center_thresholds, normalized_thresholds = (
         largest * steps / steps[-1] for largest in (LARGEST_ERROR_PX, LARGEST_ERROR_NORMALIZED)
     )
 
-    def share(hits: np.ndarray) -> np.ndarray:  # (F, thresholds) -> (thresholds,)
-        return hits.sum(axis=0) / errors.num_frames
+    def share_within(values: np.ndarray, thresholds: np.ndarray, side: str = "right") -> np.ndarray:
+        # (F,) -> (thresholds,): how many are <= each threshold, or < it with side "left"; sorting beats comparing all
+        return np.searchsorted(np.sort(values), thresholds, side=side) / errors.num_frames
 
+    below = share_within(errors.iou, SUCCESS_THRESHOLDS, "left" if rule.inclusive else "right")
     return {
-        "success": share(above(errors.iou[:, None], SUCCESS_THRESHOLDS)),
-        "precision": share(errors.center_px[:, None] <= center_thresholds),
-        "normalized_precision": share(errors.center_normalized[:, None] <= normalized_thresholds),
+        "success": len(errors.iou) / errors.num_frames - below,
+        "precision": share_within(errors.center_px, center_thresholds),
+        "normalized_precision": share_within(errors.center_normalized, normalized_thresholds),
     }
 
 
@@ -325,6 +273,7 @@ def evaluate_ope(
     absent: Sequence[np.ndarray] | None = None,
     convention: str | Convention = "pytracking",
     absent_as: str | None = None,
+    said_absent: Sequence[np.ndarray] | None = None,
 ) -> dict:
     """Score V videos: the mean over frames inside a video, then over videos.
 
@@ -334,13 +283,16 @@ def evaluate_ope(
         absent: V arrays (F,) of 0 and 1: 1 where the object is fully occluded or out of view. None: nowhere.
         convention: A name in `CONVENTIONS` or an own `Convention`.
         absent_as: How frames without a valid ground truth count, one of `ABSENT_AS`; None: as the convention says.
+        said_absent: V arrays (F,) of 0 and 1: 1 where the tracker says that the object is absent, for `presence` only.
+            None: where it gave no box.
 
     Returns:
         `auc`, `precision`, `normalized_precision` (floats in [0, 1]; a perfect tracker has auc 20/21 under a strict
         success curve; under "ignore" the last can exceed 1, as in pytracking), `success_curve`, `precision_curve`,
         `normalized_precision_curve` (lists), `ao`, `sr_50`, `sr_75` (GOT-10k's, over all counted frames; NaN when
-        there is none), `per_video` (V dicts of the three scores, None for a video left out), `num_videos`,
-        `num_frames`, `convention` and `absent_as` (None where the convention decided).
+        there is none), `presence` (see `presence_scores`), `per_video` (V dicts of the three scores, None for a video
+        left out), `num_videos`, `num_frames`, `num_missing` (frames of all videos whose prediction is no box),
+        `convention` and `absent_as` (None where the convention decided).
 
     Raises:
         ValueError: Counts or shapes that do not fit, an unknown name, or no video to score.
@@ -349,12 +301,14 @@ def evaluate_ope(
     if len(predictions) != len(references) or (absent is not None and len(absent) != len(references)):
         counts = (len(predictions), len(references), None if absent is None else len(absent))
         raise ValueError(f"predictions, references, absent hold {counts} videos: give the same number of each.")
+    warn_if_corners(predictions, references)
     per_video: list[dict | None] = []
-    curves, overlaps, num_frames = [], [], 0
+    curves, overlaps, num_frames, num_missing = [], [], 0, 0
     for index, (pred, ref) in enumerate(zip(predictions, references, strict=True)):
         flags = None if absent is None else absent[index]
         errors = frame_errors(pred, ref, flags, rule)
         overlaps.append(average_overlap(pred, ref, flags))
+        num_missing += int((~is_box(as_boxes(pred, "prediction"))).sum())
         nothing = rule.skip_videos_without_boxes and not np.isfinite(as_boxes(pred, "prediction")).all(axis=1).any()
         if errors.num_frames == 0 or nothing:
             per_video.append(None)
@@ -369,9 +323,11 @@ def evaluate_ope(
         **scores_of(mean, rule),
         **_got10k_scores(np.concatenate(overlaps)),
         **{f"{name}_curve": curve.tolist() for name, curve in mean.items()},
+        "presence": presence_scores(predictions, references, absent, said_absent),
         "per_video": per_video,
         "num_videos": len(curves),
         "num_frames": num_frames,
+        "num_missing": num_missing,
         "convention": convention if isinstance(convention, str) else "custom",
         "absent_as": absent_as,
     }
@@ -394,22 +350,6 @@ def get_convention(convention: str | Convention, absent_as: str | None = None) -
     # Ignored frames are hits in normalized precision only where pytracking's own code is repeated.
     plain = absent_as == "ignore" and convention.absent_as not in ABSENT_AS
     return replace(convention, absent_as="drop" if plain else absent_as)
-
-
-def as_boxes(boxes: np.ndarray | Sequence, name: str) -> np.ndarray:
-    """Read boxes as a (F, 4) float64 array; a row of None becomes NaN.
-
-    Raises:
-        ValueError: Another shape.
-    """
-    rows = boxes if isinstance(boxes, np.ndarray) else [[np.nan] * 4 if row is None else row for row in boxes]
-    try:
-        array = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be rows of four numbers x, y, w, h in pixels: {error}.") from error
-    if array.ndim != 2 or array.shape[1] != 4 or len(array) == 0:
-        raise ValueError(f"{name} has shape {array.shape}, must be (frames, 4): x, y, w, h in pixels.")
-    return array
 
 
 def _prepare(pred: np.ndarray, ref: np.ndarray, rule: Convention) -> tuple[np.ndarray, np.ndarray]:

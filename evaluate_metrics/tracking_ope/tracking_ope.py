@@ -4,7 +4,13 @@ import datasets
 import evaluate
 import numpy as np
 
-from .ope import ABSENT_AS, CONVENTIONS, as_boxes, evaluate_ope
+from .box_rows import as_boxes
+from .corner_boxes import to_xywh
+from .ope import ABSENT_AS, CONVENTIONS, evaluate_ope
+from .presence import presence_scores
+
+# `evaluate.load` copies only those files that this script itself imports, so all of them are named above.
+__all__ = ["TrackingOPE", "presence_scores"]
 
 _DESCRIPTION = """
 One-pass evaluation of single-object tracking: success (AUC), precision at 20 px, normalized precision at 0.2, by the
@@ -19,15 +25,20 @@ Args:
     convention: one of {", ".join(CONVENTIONS)}. Default: pytracking.
     absent_as: how frames without a valid ground truth count, one of {", ".join(ABSENT_AS)}. Default: as the convention
         says.
+    said_absent: one list of flags per video, 1 where the tracker says that the object is absent, for `presence`.
+        Default: where it gave no box.
     box_format: "xywh" (default) or "xyxy" (corners), both in pixels.
 Returns:
     auc, precision, normalized_precision: floats in [0, 1].
     ao, sr_50, sr_75: GOT-10k's scores.
     success_curve, precision_curve, normalized_precision_curve: lists of shares of frames.
-    per_video: the three scores of every video. num_videos, num_frames, convention, absent_as.
+    presence: precision, recall and F of where the tracker says that the object is there, and of where not; VOT's
+        long-term precision, recall and F.
+    per_video: the three scores of every video.
+    num_videos, num_frames, num_missing, convention, absent_as: what was scored, and how.
 Examples:
     >>> ope = evaluate.load("evaluate_metrics/tracking_ope")
-    >>> a, b = [0, 0, 10, 10], [5, 0, 10, 10]
+    >>> a, b = [10, 10, 10, 10], [15, 10, 10, 10]
     >>> ope.compute(predictions=[[a, a]], references=[[a, b]])["auc"]
     0.6428571428571429
 """
@@ -51,6 +62,12 @@ class TrackingOPE(evaluate.Metric):
             features=datasets.Features({"predictions": boxes, "references": boxes}),
         )
 
+    def compute(self, *, predictions: list | None = None, references: list | None = None, **kwargs) -> dict | None:
+        """Score boxes handed in at once without Arrow, whose detour takes several times as long as scoring them."""
+        if predictions is None or references is None or self.writer is not None or self.num_process > 1:
+            return super().compute(predictions=predictions, references=references, **kwargs)
+        return self._compute(predictions, references, **kwargs)
+
     def _compute(
         self,
         predictions: list,
@@ -59,16 +76,15 @@ class TrackingOPE(evaluate.Metric):
         convention: str = "pytracking",
         absent_as: str | None = None,
         box_format: str = "xywh",
+        said_absent: list | None = None,
     ) -> dict:
         if box_format not in ("xywh", "xyxy"):
             raise ValueError(f"box_format={box_format!r} is unknown: choose xywh or xyxy, in pixels.")
         predictions = [_as_xywh(video, box_format, "predictions") for video in predictions]
         references = [_as_xywh(video, box_format, "references") for video in references]
-        return evaluate_ope(predictions, references, absent, convention, absent_as)
+        return evaluate_ope(predictions, references, absent, convention, absent_as, said_absent)
 
 
 def _as_xywh(video: list, box_format: str, name: str) -> np.ndarray:
     boxes = as_boxes(video, name)
-    if box_format == "xyxy":
-        boxes[:, 2:] -= boxes[:, :2]
-    return boxes
+    return to_xywh(boxes) if box_format == "xyxy" else boxes

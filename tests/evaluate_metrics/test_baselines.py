@@ -208,16 +208,16 @@ def tiny_sam2():
     }  # fmt: skip
     vision = {
         "model_type": "sam2_vision_model", "backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8],
-        "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_size": 64,
+        "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_size": 128,
     }  # fmt: skip
     torch.manual_seed(0)
     config = Sam2VideoConfig(
         vision_config=vision, image_size=64,
-        prompt_encoder_config={"hidden_size": 64, "image_size": 64, "patch_size": 16},
-        mask_decoder_config={"hidden_size": 64, "mlp_dim": 16, "iou_head_hidden_dim": 16, "num_attention_heads": 2},
-        memory_attention_hidden_size=64, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=16,
-        memory_attention_rope_feat_sizes=[4, 4], memory_encoder_hidden_size=64, memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=64, memory_fuser_embed_dim=64, memory_fuser_intermediate_dim=16,
+        prompt_encoder_config={"hidden_size": 128, "image_size": 64, "patch_size": 16},
+        mask_decoder_config={"hidden_size": 128, "mlp_dim": 16, "iou_head_hidden_dim": 16, "num_attention_heads": 2},
+        memory_attention_hidden_size=128, memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=16,
+        memory_attention_rope_feat_sizes=[4, 4], memory_encoder_hidden_size=128, memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128, memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=16,
     )  # fmt: skip
     return Sam2VideoModel(config)
 

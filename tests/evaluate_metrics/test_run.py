@@ -16,10 +16,11 @@ from evaluate_metrics.runners import command
 from evaluate_metrics.runners.model import ModelTracker, answer_items
 from evaluate_metrics.runners.reporting import main as report
 from evaluate_metrics.runners.reporting import write_report
-from evaluate_metrics.runners.scoring import bootstrap_interval, normalized, score_task
+from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
 from evaluate_metrics.runners.splits import groups_of
 from evaluate_metrics.runners.store import Truth, read_track, read_truth
 from evaluate_metrics.runners.work import Share, blocks, run_blocks
+from evaluate_metrics.video_reg import captions
 
 from . import miniatures
 from .miniatures import BOXES, MAKERS
@@ -218,12 +219,12 @@ def test_words_are_asked(lasot, tmp_path):
 @pytest.mark.parametrize(
     ("task", "ask", "scores"),
     [
-        ("refcoco", "rec", {"acc_50": 1.0, "iou": 1.0}),
+        ("refcoco", "rec", {"acc_50": 1.0, "mean_iou": 1.0}),
         ("refcocog", "reg", {"exact_match": 1.0}),
-        ("msvd_qa", "vqa", {"exact": 1.0, "contains": 1.0}),
-        ("msrvtt_qa", "vqa", {"exact": 1.0}),
-        ("tgif_qa", "vqa", {"exact": 1.0}),
-        ("activitynet_qa", "vqa", {"exact": 0.0, "contains": 0.0}),
+        ("msvd_qa", "vqa", {"normalized_match": 1.0, "contained_match": 1.0}),
+        ("msrvtt_qa", "vqa", {"normalized_match": 1.0}),
+        ("tgif_qa", "vqa", {"normalized_match": 1.0}),
+        ("activitynet_qa", "vqa", {"exact_match": 0.0, "contained_match": 0.0}),
         ("elysiumtrack", "video_reg", {"exact_match": 1.0}),
         ("realdata", "rec", {"acc_50": 1.0}),
     ],
@@ -232,6 +233,7 @@ def test_answers(task, ask, scores, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     MAKERS[task](tmp_path / "data")
     monkeypatch.setattr(command, "_pipeline", lambda *_: ListPipe())
+    monkeypatch.setattr(captions, "java_is_usable", lambda: False)  # it takes seconds to start
     run(task, tmp_path / "data", tmp_path / "r", "--ask", ask)
     (folder,) = (tmp_path / "r").iterdir()
     (one,) = score_task(folder, read_truth(folder), json.loads((folder / "task.json").read_text()))
@@ -272,7 +274,8 @@ def test_missing_and_broken_results_are_named_and_count(lasot, tmp_path):
     one = json.loads((tmp_path / "report" / "report.json").read_text())["lasot-test-sot"]["trackers"][0]
     assert one["missing"] == ["cat-1", "cat-10"] and "6 scores for 1 boxes" in one["problems"][0]
     # Only the first frame, which is given to every tracker, counts for them.
-    assert one["scores"]["auc"] == pytest.approx(PERFECT / 6) < whole["scores"]["auc"]
+    assert one["scores"]["auc"] == pytest.approx(PERFECT / 6)
+    assert whole["scores"]["auc"] > 0.5
     assert "2 without result, counted as failed" in (tmp_path / "report" / "report.md").read_text()
 
 
@@ -284,7 +287,7 @@ def test_corners_handed_as_sizes_are_suspected(lasot, tmp_path):
     run("lasot", lasot, tmp_path / "r", "--official-raw", str(tmp_path / "raw"))
     write_report(tmp_path / "r", tmp_path / "report")
     page = (tmp_path / "report" / "report.md").read_text()
-    assert "boxes look like corners: mean IoU 0." in page and "1.000 as x1, y1, x2, y2" in page
+    assert "boxes look like corners" in page and "read as corners the mean IoU of 12 frames is 1.00" in page
 
 
 @pytest.mark.parametrize(
@@ -379,11 +382,6 @@ def test_groups():
         "attribute: FOC", "attribute: IV", "occlusion: full", "size: below 24 px",
         "speed: 10 % and more", "absence: some frames", "length: up to 32 frames",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "same"), [("A cat.", "cat"), ("the  Red-cat!", "red cat"), ("", "")])
-def test_normalized(text, same):
-    assert normalized(text) == same
 
 
 @pytest.mark.slow

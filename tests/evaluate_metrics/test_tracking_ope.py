@@ -104,7 +104,7 @@ ABSENT, CORNER = [0, 1], [0, 10, 10, 10]
         ("pytracking", None, NAN, ABSENT, 0.5, 0.5, 0.5, 2),
         ("pytracking", None, CORNER, None, 0.5, 0.5, 1.0, 2),  # x = 0 is no valid ground truth
         ("pytracking", "lasot", CORNER, None, 0.5, 0.5, 1.0, 2),
-        ("lasot", None, CORNER, None, 0.5, 0.5, 1.0, 2),
+        ("lasot", None, CORNER, None, 0.5, 1.0, 1.0, 2),  # its toolkit: an error of -1, so a hit in both
         ("lasot", None, A, ABSENT, 0.5, 0.5, 0.5, 2),
         ("pytracking", "uav", NAN, None, 0.5, 1.0, 1.0, 2),
         ("pytracking", "uav", A, ABSENT, 0.5, 1.0, 1.0, 2),
@@ -258,6 +258,17 @@ def slow_pytracking(prediction, reference, absent, dataset):
     return curves_of(*zip(*rows, strict=True), valid if dataset == "otb" else len(reference))
 
 
+def slow_lasot(prediction, reference, absent):
+    """LaSOT's own toolkit: flagged frames are removed and still divided by, other invalid truth has an error of -1."""
+    given = with_given_start(prediction, reference)
+    kept = [(p, r) for p, r, gone in zip(given, reference, absent, strict=True) if not gone]
+    rows = [
+        (iou_of(p, r), centers_apart(p, r, False), centers_apart(p, r, True)) if all_positive(r) else (-1, -1, -1)
+        for p, r in kept
+    ]
+    return curves_of(*zip(*rows, strict=True), len(reference))
+
+
 def slow_pysot(prediction, reference, absent):
     """Frames flagged absent are taken out of both lists, and stay in the number that is divided by."""
     kept = [(p, r) for p, r, gone in zip(prediction, reference, absent, strict=True) if not gone]
@@ -277,7 +288,7 @@ def slow_got10k(prediction, reference, absent):
 
 TOOLKITS = [
     ({"convention": "pytracking"}, lambda *video: slow_pytracking(*video, "lasot")),
-    ({"convention": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
+    ({"convention": "lasot"}, slow_lasot),
     ({"convention": "pytracking", "absent_as": "lasot"}, lambda *video: slow_pytracking(*video, "lasot")),
     ({"convention": "pytracking", "absent_as": "uav"}, lambda *video: slow_pytracking(*video, "uav")),
     ({"convention": "pytracking_uav123"}, lambda *video: slow_pytracking(*video, "uav")),
@@ -356,3 +367,97 @@ def test_loads_as_an_evaluate_module(tmp_path):
     assert metric.compute(predictions=corners, references=corners, box_format="xyxy")["auc"] == pytest.approx(20 / 21)
     with pytest.raises(ValueError, match="choose xywh or xyxy"):
         metric.compute(predictions=corners, references=corners, box_format="cxcywh")
+
+
+# --------------------------------------------------------------------------------------------------------------
+# presence, and boxes that look like corners
+# --------------------------------------------------------------------------------------------------------------
+def test_presence_of_six_frames_by_hand():
+    # there: frames 0-3. Said to be there: 0, 1 (half of it), 2 and 4.
+    truth, said = [A, A, A, A, NAN, A], [A, SHIFTED, A, NAN, A, NAN]
+    result = evaluate_ope([said], [truth], [[0, 0, 0, 0, 0, 1]])
+    presence = result["presence"]
+    assert presence["presence_precision"] == presence["presence_recall"] == presence["presence_f"] == 3 / 4
+    assert presence["absence_precision"] == presence["absence_recall"] == presence["absence_f"] == 1 / 2
+    assert presence["long_term_precision"] == pytest.approx((1 + 1 / 3 + 1) / 4)
+    assert presence["long_term_recall"] == pytest.approx((1 + 1 / 3 + 1) / 4)
+    assert (presence["frames_absent"], presence["frames_said_absent"], presence["frames_confused"]) == (2, 2, 2)
+    assert result["num_missing"] == 2
+
+
+def test_what_a_tracker_says_outweighs_its_box():
+    presence = evaluate_ope([[A, A]], [[A, NAN]], said_absent=[[0, 1]])["presence"]
+    assert presence["presence_f"] == presence["absence_f"] == presence["long_term_f"] == 1.0
+    silent = evaluate_ope([[A, A]], [[A, A]])["presence"]
+    assert silent["presence_f"] == 1.0 and silent["absence_f"] is None and silent["absence_precision"] is None
+    with pytest.raises(ValueError, match="said_absent has shape"):
+        evaluate_ope([[A, A]], [[A, A]], said_absent=[[0]])
+    with pytest.raises(ValueError, match="said_absent holds 2 videos, references 1"):
+        evaluate_ope([[A, A]], [[A, A]], said_absent=[[0, 0], [0, 0]])
+
+
+def wandering(seed, frames=60):
+    generator = np.random.default_rng(seed)
+    places = np.cumsum(generator.normal(0, 6, (frames, 2)), axis=0) + [300, 250]
+    return np.concatenate([places, generator.uniform(30, 40, (frames, 2))], axis=1)
+
+
+def corners_of(boxes_xywh_px):
+    return np.concatenate([boxes_xywh_px[:, :2], boxes_xywh_px[:, :2] + boxes_xywh_px[:, 2:]], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "evidence"),
+    [
+        ("predictions", r"with predictions read as corners the mean IoU of 180 frames is 1\.00, as given 0\.0"),
+        ("references", r"with references read as corners the mean IoU of 180 frames is 1\.00"),
+        ("both", r"in 3 of the 3 videos of predictions .*; in 3 of the 3 videos of references"),
+    ],
+)
+def test_corners_are_suspected_with_evidence(wrong, evidence):
+    sides = {name: [wandering(seed) for seed in range(3)] for name in ("predictions", "references")}
+    for name in sides:
+        if wrong in (name, "both"):
+            sides[name] = [corners_of(video) for video in sides[name]]
+    with pytest.warns(UserWarning, match=evidence) as caught:
+        evaluate_ope(**sides)
+    assert len(caught) == 1 and "box_format='xyxy'" in str(caught[0].message)
+
+
+def test_no_suspicion_without_reason(recwarn):
+    truth = [wandering(seed) for seed in range(4)]
+    near_the_left = np.array([[5.0 + t % 3, 5, 200, 150] for t in range(40)])
+    growing = np.array([[100.0 + t, 100 + t, 50 + 3 * t, 50 + 3 * t] for t in range(40)])
+    lost = [video + [150, 100, 0, 0] for video in truth]
+    for predictions, references in ((truth, truth), (lost, truth), ([near_the_left], [near_the_left])):
+        evaluate_ope(predictions, references)
+    evaluate_ope([growing, *truth], [growing, *truth])
+    assert not recwarn.list
+
+
+def test_the_card_s_example_gives_what_it_says(monkeypatch, tmp_path):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
+    card = (root / "evaluate_metrics/tracking_ope/README.md").read_text(encoding="utf-8")
+    block = card.split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    scores = [names["result"][key] for key in ("auc", "precision", "normalized_precision")]
+    assert [round(value, 3) for value in scores] == [0.643, 1.0, 0.5]
+    assert "# 0.643, 1.0, 0.5" in block
+
+
+def test_arrays_at_once_equal_batches(tmp_path):
+    evaluate = pytest.importorskip("evaluate")
+    folder = Path(__file__).parents[2] / "evaluate_metrics" / "tracking_ope"
+    metric = evaluate.load(str(folder), cache_dir=str(tmp_path))
+    videos = [rough_video(seed)[:2] for seed in range(6)]
+    predictions, references = (list(part) for part in zip(*videos, strict=True))
+    at_once = metric.compute(predictions=predictions, references=references, convention="pysot")
+    for start in (0, 2, 4):
+        metric.add_batch(
+            predictions=[p.tolist() for p in predictions[start : start + 2]],
+            references=[r.tolist() for r in references[start : start + 2]],
+        )
+    assert metric.compute(convention="pysot") == at_once

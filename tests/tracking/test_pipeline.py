@@ -20,10 +20,20 @@ from processing_elysium.frames import FrameList
 from tracking_elysium import session as session_module
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.pipeline_video_tracking import CUSTOM_PIPELINES, VideoTrackingPipeline
+from tracking_elysium.zoom import TEMPLATE_FACTOR, window_around
 from train.checkpoint_code import carried_code
 
 from .media import write_mp4
-from .oracle import PROCESSOR, Oracle, OracleAnswerer, fitting_model, moving_box, tiny_pipeline, video
+from .oracle import (
+    PROCESSOR,
+    Oracle,
+    OracleAnswerer,
+    fitting_model,
+    moving_box,
+    question_of,
+    tiny_pipeline,
+    video,
+)
 
 HEIGHT, WIDTH = 40, 60
 
@@ -44,7 +54,7 @@ def test_box_and_expression(pipe, oracle):
         assert [result["frame"] for result in results] == list(range(40))
         for result in results:
             assert set(result) == {"frame", "timestamp", "objects"}
-            assert set(result["objects"][0]) == {"id", "label", "score", "box"}
+            assert set(result["objects"][0]) == {"id", "label", "score", "present", "box"}
             np.testing.assert_allclose(values(result), px(result["frame"]), atol=0.31)
     assert results[0]["objects"][0]["label"] == "the black swan"
     json.dumps(results, allow_nan=False)  # plain numbers
@@ -224,6 +234,20 @@ def test_describe_shows_frames_from_the_start_frame_on(pipe, oracle):
     assert [set(item) for item in results] == [{"id", "label", "frame", "box", "description"}] * 2
     batch = pipe([video(3), video(4)], box=px(0), task="describe")
     assert [len(items) for items in batch] == [1, 1]
+
+
+def test_describe_with_zoom_shows_each_object_in_its_own_window(pipe, oracle):
+    frames = video(10)
+    pipe(frames, box=[px(5), px(5, 1)], start_frame=5, task="describe", zoom=True)
+    (requests,) = oracle.calls
+    for request, box in zip(requests, (px(5), px(5, 1)), strict=True):
+        (shown,) = request.frames
+        height, width = frames[5].shape[:2]
+        window = window_around(np.array(box) / [width, height, width, height], width, height, TEMPLATE_FACTOR)
+        np.testing.assert_array_equal(shown.image, window.crop(frames[5]))
+        inside = window.from_frame(np.array(box) / [width, height, width, height], width, height).clip(0, 1)
+        np.testing.assert_allclose(shown.reference_box, inside)
+        assert shown.reference is shown and PROCESSOR.format_box(inside) in question_of(request)
 
 
 def test_ask(pipe, oracle):

@@ -191,7 +191,7 @@ def test_results_in_pixels():
     result = run(video(3), [sot()])[0].to_dict(60, 40)
     assert list(result) == ["frame", "timestamp", "objects"]
     (item,) = result["objects"]
-    assert list(item) == ["id", "label", "score", "box"]
+    assert list(item) == ["id", "label", "score", "present", "box"]
     np.testing.assert_allclose(list(item["box"].values()), moving_box(0) * [60, 40, 60, 40])
 
 

@@ -119,7 +119,8 @@ def test_a_full_disk_leaves_the_old_files(tmp_path):
                 return [noise[index] for index in indices]
 
         noise = np.random.default_rng(0).integers(0, 255, (12, 96, 128, 3), dtype=np.uint8)
-        item = {"id": 0, "label": "a", "score": 0.5, "box": {"xmin": 1.0, "ymin": 1.0, "xmax": 9.0, "ymax": 9.0}}
+        item = {"id": 0, "label": "a", "score": 0.5, "present": True}
+        item["box"] = {"xmin": 1.0, "ymin": 1.0, "xmax": 9.0, "ymax": 9.0}
         results = [{"frame": n, "timestamp": None, "objects": [item] * 9} for n in range(12)]
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

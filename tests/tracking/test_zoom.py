@@ -1,5 +1,7 @@
 """Search windows: geometry, what the session asks, and boxes that come back to the frame."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from tracking_elysium.exchange import ClipAnswer, VideoFrame
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.queries import ObjectQuery
 from tracking_elysium.session import TrackingSession
-from tracking_elysium.zoom import OUTSIDE, Window, ZoomState, window_around
+from tracking_elysium.zoom import OUTSIDE, Window, ZoomState, tiles_around, window_around
 
 corner = st.floats(0, 0.8)
 side = st.floats(0.02, 0.9)
@@ -161,12 +163,87 @@ def test_a_lost_object_is_looked_for_in_wider_windows_and_found_again():
 
 
 def test_fast_objects_get_wider_windows():
-    state = ZoomState(4.0)
+    state, whole = ZoomState(4.0), Window(0, 0, 100)
     box = np.array([0.4, 0.4, 0.5, 0.5])
-    state.note(box, box + 0.01, (100, 100))
+    state.note(whole, box, box + 0.01, (100, 100))
     assert state.factor == 4.0
-    state.note(box, box + 0.2, (100, 100))
+    state.note(whole, box, box + 0.2, (100, 100))
     assert 4.0 < state.factor <= 8.0
+
+
+@pytest.mark.parametrize("box", [[0.4, 0.4, 0.5, 0.5], [0.0, 0.0, 0.02, 0.02], [0.1, 0.1, 0.9, 0.9]])
+@pytest.mark.parametrize("size", [(160, 120), (40, 300), (13, 9)])
+def test_tiles_cover_the_frame_nearest_first(box, size):
+    tiles = tiles_around(np.array(box), *size, 4.0)
+    seen = np.zeros((size[1], size[0]), bool)
+    for tile in tiles:
+        seen[max(tile.top, 0) : tile.top + tile.side, max(tile.left, 0) : tile.left + tile.side] = True
+    # All but the last half of a tile, which no object that fills a fourth of it can hide in.
+    margin = tiles[0].side // 2
+    assert seen[: size[1] - margin or None, : size[0] - margin or None].all()
+    assert len(tiles) <= 12 * 12
+    center = (np.array(box[:2]) + box[2:]) / 2 * size
+    distances = [np.hypot(t.left + t.side // 2 - center[0], t.top + t.side // 2 - center[1]) for t in tiles]
+    assert distances == sorted(distances)
+
+
+def jumping(num_frames, gone):
+    """The object stays, is gone for some frames, and is back in the other corner of the frame."""
+    frames, boxes = [], []
+    for number in range(num_frames):
+        image = np.zeros((120, 160, 3), np.uint8)
+        left, top = (10, 10) if number < gone[0] else (130, 95)
+        if number not in range(*gone):
+            image[top : top + 12, left : left + 20] = 255
+        frames.append(image)
+        boxes.append(np.array([left, top, left + 20, top + 12]) / [160, 120, 160, 120])
+    return frames, boxes
+
+
+class Chooser(Looker):
+    """Says `[]` where it sees nothing, with a probability for it; `doubt` is that where it sees the object."""
+
+    def __init__(self, doubt=0.01):
+        super().__init__()
+        self.doubt = doubt
+
+    def answer(self, request):
+        said = super().answer(request)
+        gone = "Frame 2: nothing" in said.text
+        said.absent_logprobs = {1: math.log(0.99 if gone else self.doubt)}
+        said.text = said.text.replace("nothing", "[]")
+        return said
+
+
+def test_an_object_that_comes_back_elsewhere_is_found_again():
+    frames, boxes = jumping(40, (3, 6))
+    results = run(frames, [ObjectQuery(0, "it", box=tuple(boxes[0]))], Chooser(), gap_policy="hold")
+    found = [result.objects[0].present for result in results]
+    assert found[:3] == [True] * 3 and not any(found[3:10]) and all(found[-5:])
+    for result, box in zip(results, boxes, strict=True):
+        item = result.objects[0]
+        if item.present:
+            np.testing.assert_allclose(item.box, box, atol=0.01)
+            assert item.presence is None or item.presence == pytest.approx(0.99)  # of the given box none is known
+        else:
+            np.testing.assert_allclose(item.box, boxes[0], atol=0.01)  # held
+            assert item.score == 0.0 and item.presence == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("answer", [Looker(), Chooser(doubt=0.3)], ids=["no choice", "unsure"])
+def test_nothing_is_found_elsewhere_without_certainty(answer):
+    frames, boxes = jumping(40, (3, 6))
+    results = run(frames, [ObjectQuery(0, "it", box=tuple(boxes[0]))], answer, gap_policy="hold")
+    assert not any(result.objects[0].present for result in results[3:])
+
+
+def test_results_say_whether_the_object_is_there():
+    frames, boxes = jumping(6, (3, 6))
+    results = run(frames, [ObjectQuery(0, "it", box=tuple(boxes[0]))], Chooser(), gap_policy="hold")
+    first, seen, gone = (results[n].to_dict(160, 120)["objects"][0] for n in (0, 1, 3))
+    assert list(first) == ["id", "label", "score", "present", "box"] and first["present"] is True
+    assert list(seen) == ["id", "label", "score", "present", "presence", "box"] and seen["present"] is True
+    assert gone["present"] is False and gone["presence"] == pytest.approx(0.01)
 
 
 def test_backward_and_both_directions():

@@ -154,11 +154,11 @@ def write_csv(path: Path, results: list[dict[str, Any]]) -> None:
     """Write one line per object and frame."""
     with written_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax"])
+        writer.writerow(["frame", "timestamp", "id", "label", "score", "xmin", "ymin", "xmax", "ymax", "present"])
         for result in map(_rounded, results):
             for item in result["objects"]:
                 row = [result["frame"], result["timestamp"], item["id"], item["label"], item["score"]]
-                writer.writerow(row + list(item["box"].values()))
+                writer.writerow([*row, *item["box"].values(), int(item["present"])])
 
 
 def write_overlay(path: Path, source: Any, results: list[dict[str, Any]]) -> None:
@@ -240,7 +240,11 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _rounded(result: dict[str, Any]) -> dict[str, Any]:
     objects = [
-        {**item, "score": round(item["score"], 4), "box": {k: round(v, 2) for k, v in item["box"].items()}}
+        {
+            **item,
+            **{name: round(item[name], 4) for name in ("score", "presence") if name in item},
+            "box": {k: round(v, 2) for k, v in item["box"].items()},
+        }
         for item in result["objects"]
     ]
     seconds = None if result["timestamp"] is None else round(result["timestamp"], 4)

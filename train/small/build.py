@@ -19,7 +19,7 @@ from ..miniature.build import _SYSTEM, EMBEDDING_SCALE, IMAGE, _look_up_and_copy
 __all__ = ["build_small", "hold_edges"]
 
 # What the tower sees and how much of it is run; the pool of features is made with the same.
-IMAGE_SIZE, TOWER_LAYERS = 224, 8
+IMAGE_SIZE, PATCH_SIZE, TOWER_LAYERS = 224, 14, 8
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVED = slice(-4, None)  # directions of the embeddings that the edge finders use
 # Of the start of the edge finders: their layer, size of the mark of text, gains of similarity and of side, and of what
@@ -47,7 +47,11 @@ def build_small(
     """
     tokenizer = build_tokenizer(vocab_size, list(captions) * 3)
     vision = Dinov2Config(
-        hidden_size=384, num_attention_heads=6, num_hidden_layers=TOWER_LAYERS, image_size=IMAGE_SIZE, patch_size=14
+        hidden_size=384,
+        num_attention_heads=6,
+        num_hidden_layers=TOWER_LAYERS,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
     )
     config = ElysiumConfig(
         vision_config=vision,
@@ -89,7 +93,7 @@ def _take_tower(model: ElysiumForConditionalGeneration, folder: str | Path) -> N
 
     full = Dinov2Model.from_pretrained(folder)
     state = full.state_dict()
-    patches = IMAGE_SIZE // 14
+    patches = IMAGE_SIZE // PATCH_SIZE
     positions = full.embeddings.interpolate_pos_encoding(torch.zeros(1, 1 + patches**2, 384), IMAGE_SIZE, IMAGE_SIZE)
     state["embeddings.position_embeddings"] = positions
     tower = model.model.vision_tower

@@ -15,39 +15,48 @@ from processing_elysium.prompts import Task
 
 from .objective import number_token_ids
 
-__all__ = ["greedy_boxes"]
+__all__ = ["greedy_boxes", "grounding_prompts", "tracking_prompts"]
+
+
+def tracking_prompts(processor: Any, known: np.ndarray) -> list[str]:
+    """Ask for the box in the second of two windows, given those (B, 4) in the first, up to where it begins."""
+    prompts = []
+    for box in known:
+        messages = processor.build_messages(Task.SOT, num_frames=2, box=box)
+        text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        prompts.append(f"{text}Frame 1: {format_box(box)}, Frame 2: [")
+    return prompts
+
+
+def grounding_prompts(processor: Any, expressions: list[str]) -> list[str]:
+    """Ask for the box of what expressions name in one frame each, up to where it begins."""
+    prompts = []
+    for expression in expressions:
+        messages = processor.build_messages(Task.RSOT, num_frames=1, expression=expression)
+        prompts.append(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    return [f"{text}Frame 1: [" for text in prompts]
 
 
 @torch.no_grad()
-def greedy_boxes(
-    model: Any, processor: Any, features: Any, known: np.ndarray, more: list[np.ndarray] | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The box that is written for the last of W windows, numbers greedily one after another.
+def greedy_boxes(model: Any, processor: Any, features: Any, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write the box that each of B prompts ends with, numbers greedily one after another.
 
     Args:
         model: the model.
         processor: its processor.
-        features: visual tokens of B x W windows.
-        known: (B, 4) box in the first window.
-        more: boxes (B, 4) of the windows between, as answered before.
+        features: visual tokens of the frames of all prompts.
+        prompts: see `tracking_prompts` and `grounding_prompts`.
 
     Returns:
         Boxes (B, 4) in [0, 1] of the window, and the probability (B,) that a box is written at all.
     """
-    given = [known, *(more or [])]
-    count = len(given) + 1
-    prompts = []
-    for row in range(len(known)):
-        messages = processor.build_messages(Task.SOT, num_frames=count, box=known[row])
-        text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        text = text.replace(processor.image_token, processor.image_token * processor.num_image_tokens)
-        boxes = [format_box(b[row]) if np.isfinite(b[row]).all() else "[]" for b in given]
-        text += ", ".join(f"Frame {i + 1}: {box}" for i, box in enumerate(boxes)) + f", Frame {count}: ["
-        prompts.append(processor.tokenizer.encode(text, add_special_tokens=False))
-    length = max(map(len, prompts))
+    token = processor.image_token
+    texts = [text.replace(token, token * processor.num_image_tokens) for text in prompts]
+    rows = [processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    length = max(map(len, rows))
     pad = processor.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (length - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
+    ids = torch.tensor([[pad] * (length - len(p)) + p for p in rows])
+    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in rows])
     numbers = number_token_ids(processor)
     comma = processor.tokenizer.encode(",", add_special_tokens=False)[0]
     out = model.model(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": features}, use_cache=True)

@@ -16,10 +16,12 @@ from torch.nn import functional
 
 from processing_elysium import ElysiumProcessor
 from processing_elysium.boxes import GRID, format_box
-from processing_elysium.prompts import Task
+from processing_elysium.prompts import TRACKING_TASKS, Task
 
-__all__ = ["Sequences", "box_loss", "number_token_ids", "write_sequences"]
+__all__ = ["Item", "Sequences", "box_loss", "number_token_ids", "write_sequences"]
 
+# Task, boxes (F, 4), and the class name or, where the question is asked in words, the expression.
+Item = tuple[Task, np.ndarray, str]
 IGNORED = -100
 SMOOTHING_CELLS = 1.2
 
@@ -34,6 +36,7 @@ class Sequences:
         labels: (B, T), -100 where nothing is learned.
         places: (M, 4) positions in the flattened (B * T) of the four number tokens of M boxes.
         boxes: (M, 4) those boxes, unrounded, in [0, 1].
+        absent: (A,) positions in the flattened (B * T) of the tokens that close the "[]" of absent objects.
     """
 
     input_ids: torch.Tensor
@@ -41,6 +44,7 @@ class Sequences:
     labels: torch.Tensor
     places: torch.Tensor
     boxes: torch.Tensor
+    absent: torch.Tensor
 
 
 def number_token_ids(processor: ElysiumProcessor) -> torch.Tensor:
@@ -60,20 +64,20 @@ def tracking_answer(boxes: np.ndarray) -> str:
 def conversation(
     processor: ElysiumProcessor, task: Task, boxes: np.ndarray, label: str, rng: np.random.Generator
 ) -> tuple[str, str, list[np.ndarray]]:
-    """Prompt, answer, and the boxes in the answer whose numbers are learned.
+    """Write prompt and answer, and tell which boxes in the answer have numbers to learn.
 
     Args:
         processor: writes the prompt.
-        task: SOT, VIDEO_REG, REC or REG.
-        boxes: (F, 4) of the windows.
-        label: class name.
+        task: SOT, RSOT, VIDEO_REG, REC or REG.
+        boxes: (F, 4) of the frames, NaN where the object is absent.
+        label: class name; for RSOT and REC the expression.
         rng: draws a wording; the first one of a task, which evaluation uses, half of the time.
     """
     wording = None if rng.random() < 0.5 else rng
-    asked = {"expression": label} if task is Task.REC else {"box": boxes[0]}
+    asked = {"expression": label} if task in (Task.REC, Task.RSOT) else {"box": boxes[0]}
     messages = processor.build_messages(task, num_frames=len(boxes), rng=wording, **asked)
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    if task is Task.SOT:
+    if task in TRACKING_TASKS:
         return prompt, tracking_answer(boxes), [box for box in boxes if not np.isnan(box).any()]
     if task is Task.REC:
         return prompt, format_box(boxes[0]), [boxes[0]]
@@ -82,7 +86,7 @@ def conversation(
 
 def write_sequences(
     processor: ElysiumProcessor,
-    items: Sequence[tuple[Task, np.ndarray, str]],
+    items: Sequence[Item],
     rng: np.random.Generator,
     numbers: torch.Tensor,
     first_learned: int = 1,
@@ -91,13 +95,13 @@ def write_sequences(
 
     Args:
         processor: the model's.
-        items: task, boxes (F, 4) and label of each; F may differ.
+        items: what is asked of each; the number of frames may differ.
         rng: draws wordings.
         numbers: see `number_token_ids`.
-        first_learned: boxes of a tracking answer before this frame are given, not learned by overlap.
+        first_learned: boxes of an SOT answer before this frame are given, not learned by overlap.
     """
     tokenizer, token = processor.tokenizer, processor.image_token
-    rows, labels, found = [], [], []
+    rows, labels, found, missing = [], [], [], []
     is_number = {int(i) for i in numbers}
     for task, boxes, label in items:
         prompt, answer, true = conversation(processor, task, boxes, label, rng)
@@ -106,6 +110,9 @@ def write_sequences(
         rest = tokenizer.encode(answer, add_special_tokens=False) + [tokenizer.eos_token_id]
         rows.append(start + rest)
         labels.append([IGNORED] * len(start) + rest)
+        pieces = tokenizer.convert_ids_to_tokens(rest)
+        closing = [i for i in range(1, len(rest)) if pieces[i - 1].endswith("[") and pieces[i].startswith("]")]
+        missing.append([len(start) + i for i in closing])
         spots = []
         if true:
             spots = [
@@ -123,12 +130,14 @@ def write_sequences(
         for spot in spots
     ]
     boxes = [box for _, true in found for box in true]
+    absent = [n * length + length - len(rows[n]) + i for n, spots in enumerate(missing) for i in spots]
     return Sequences(
         input_ids=torch.tensor([[pad] * (length - len(row)) + row for row in rows]),
         attention_mask=torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]),
         labels=torch.tensor([[IGNORED] * (length - len(row)) + row for row in labels]),
         places=torch.tensor(places, dtype=torch.long).view(-1, 4),
         boxes=torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4),
+        absent=torch.tensor(absent, dtype=torch.long),
     )
 
 
@@ -181,17 +190,25 @@ def answer_loss(
         words_weight: of the cross-entropy of tokens that are no number of a learned box.
 
     Returns:
-        The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU.
+        The loss to minimize, and numbers to log: cross-entropy of the boxes' numbers, of other tokens, IoU, and
+        the probability of "[]" where the object is absent. That choice weighs as much as a box does: among all other
+        words it would hardly be learned.
     """
     flat = hidden.flatten(0, 1)
     labels = batch.labels.flatten().clone()
-    labels[batch.places.flatten()] = IGNORED  # these have their own loss
+    labels[batch.places.flatten()] = IGNORED  # these have their own loss, as have absent objects
+    closing = labels[batch.absent]
+    labels[batch.absent] = IGNORED
     spots = (labels != IGNORED).nonzero().squeeze(-1)
     words = functional.cross_entropy(head(flat[spots - 1]).float(), labels[spots])
-    log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan")}
+    log = {"words": words.item(), "numbers": float("nan"), "iou": float("nan"), "absent": float("nan")}
     loss = words_weight * words
     if len(batch.places):
         entropy, overlap, iou = box_loss(head(flat[batch.places - 1]), batch.boxes, numbers)
         loss = loss + entropy.mean() + overlap.mean()
         log |= {"numbers": entropy.mean().item(), "iou": iou.mean().item()}
+    if len(batch.absent):
+        entropy = functional.cross_entropy(head(flat[batch.absent - 1]).float(), closing, reduction="none")
+        loss = loss + entropy.sum() / (len(batch.absent) + len(batch.places))
+        log["absent"] = entropy.neg().exp().mean().item()
     return loss, log

@@ -1,6 +1,7 @@
 """One-pass evaluation of a checkpoint under training: all sequences of a split side by side, frame by frame.
 
-python -m train.small.ope runs/small/model --data DATA --split val
+python -m train.small.ope runs/small/model --data DATA --split val           # from the first box (SOT)
+python -m train.small.ope runs/small/model --data DATA --split val --words   # from words (RSOT)
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import torch
 from evaluate_metrics.tracking_ope.ope import evaluate_ope
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
-from processing_elysium.boxes import xyxy_to_xywh
+from processing_elysium.boxes import GRID, xyxy_to_xywh
 from tracking_elysium.exchange import VideoFrame
 from tracking_elysium.zoom import SEARCH_FACTOR, ZoomState
 
-from .follow import greedy_boxes
+from .follow import greedy_boxes, grounding_prompts, tracking_prompts
 from .material import Material
 from .pool import encode_crops
 from .run import window_features
 
-__all__ = ["follow_all", "summary"]
+__all__ = ["follow_all", "grounded", "summary"]
 
 BATCH = 32
 
@@ -51,6 +52,7 @@ def follow_all(
     factor: float = SEARCH_FACTOR,
     bf16: bool = False,
     present_above: float = 0.5,
+    begin: dict[int, np.ndarray] | None = None,
 ) -> dict[int, dict[str, np.ndarray]]:
     """Track every row from its first box, with the search windows of the session.
 
@@ -62,6 +64,7 @@ def follow_all(
         factor: of the search window.
         bf16: matrix products in bfloat16.
         present_above: below this probability that there is a box the last one is kept.
+        begin: boxes (4,) to begin with in place of the true ones, by row.
 
     Returns:
         Row number to {"boxes": (F, 4) unit, "truth": (F, 4), "presence": (F,)}.
@@ -71,7 +74,7 @@ def follow_all(
     for number in rows:
         row = material.videos[number]
         first = next(i for i, box in enumerate(row["boxes"]) if box is not None)
-        box = np.asarray(row["boxes"][first], dtype=np.float64)
+        box = np.asarray(row["boxes"][first] if begin is None else begin[number], dtype=np.float64)
         zoom = ZoomState(factor)
         zoom.begin(VideoFrame(first, None, material.frame(row, first)), box)
         zoom.template.patches = encode_crops(tower, [zoom.template.image])[0]
@@ -85,6 +88,32 @@ def follow_all(
         boxes = np.array(item["boxes"])
         results[number] = {"boxes": boxes, "truth": truth[-len(boxes) :], "presence": np.array(item["presence"])}
     return results
+
+
+def grounded(model: Any, processor: Any, material: Material, rows: list[int], bf16: bool = False) -> dict[int, Any]:
+    """Find every row's object in its first frame by its words: its description, else its category.
+
+    Returns:
+        Row number to box (4,) in [0, 1].
+    """
+    frames, expressions, boxes = [], [], []
+    for number in rows:
+        row = material.videos[number]
+        frames.append(material.frame(row, next(i for i, box in enumerate(row["boxes"]) if box is not None)))
+        expressions.append(row["description"] or f"the {row['category']}")
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            features = model.model.compress(encode_crops(_Tower(model), frames[part]))
+            prompts = grounding_prompts(processor, expressions[part])
+            boxes.extend(greedy_boxes(model, processor, features, prompts)[0].numpy().astype(np.float64))
+    return {number: _not_empty(box) for number, box in zip(rows, boxes, strict=True)}
+
+
+def _not_empty(box: np.ndarray) -> np.ndarray:
+    """Corners in order, and a cell apart."""
+    low = np.minimum(box[:2], box[2:])
+    return np.concatenate([low, np.maximum(np.maximum(box[:2], box[2:]), low + 1 / GRID)])
 
 
 def _advance(
@@ -108,15 +137,12 @@ def _advance(
         both = torch.stack([torch.stack([template.patches for template in templates]), searched], 1)
         known = np.stack([template.reference_box for template in templates])
         features = window_features(model, both, torch.tensor(known, dtype=torch.float32)[:, None])
-        found, presence = greedy_boxes(model, processor, features, known)
+        found, presence = greedy_boxes(model, processor, features, tracking_prompts(processor, known))
     for item, frame, (_, window), box, sure in zip(
         items, frames, looks, found.numpy(), presence.tolist(), strict=True
     ):
         size, last = frame.image.shape[1::-1], item["boxes"][-1]
-        now = np.clip(window.to_frame(box, *size), 0.0, 1.0)
-        if sure <= present_above or not (now[2:] > now[:2]).all():
-            now = None
-        item["zoom"].note(last, now, size)
+        now = item["zoom"].note(window, last, box if sure > present_above else None, size, sure)
         item["boxes"].append(last if now is None else now)
         item["presence"].append(sure)
 
@@ -158,6 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--present-above", type=float, default=0.5)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--words", action="store_true", help="find the object in the first frame by its words")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     model = ElysiumForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32).eval()
@@ -165,7 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
     material = Material(options.data, options.split)
     rows = list(range(min(len(material.videos), options.limit)))
     began = time.time()
-    results = follow_all(model, processor, material, rows, options.factor, options.bf16, options.present_above)
+    begin = grounded(model, processor, material, rows, options.bf16) if options.words else None
+    results = follow_all(model, processor, material, rows, options.factor, options.bf16, options.present_above, begin)
     out = summary(material, results)
     frames = sum(len(r["boxes"]) for r in results.values())
     kinds = defaultdict(list)

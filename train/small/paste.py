@@ -18,7 +18,7 @@ from tracking_elysium.zoom import LONGEST_SIDE_FACTOR, SEARCH_FACTOR, TEMPLATE_F
 from .material import Material
 from .restyle import restyled
 
-__all__ = ["Sprites", "draw_pasted"]
+__all__ = ["OPAQUE", "Sprites", "background", "changed", "draw_pasted", "put", "recolored"]
 
 SIDE = 224
 OPAQUE = 96
@@ -54,7 +54,7 @@ class Sprites:
         return Image.open(self.folder / self.rows[number]["file"]).convert("RGBA")
 
 
-def _background(material: Material, rng: np.random.Generator) -> Image.Image:
+def background(material: Material, rng: np.random.Generator) -> Image.Image:
     """A square of a photograph or a frame, `SIDE` pixels wide."""
     if rng.random() < 0.6:
         image = material.image(material.images[int(rng.integers(len(material.images)))])
@@ -66,7 +66,7 @@ def _background(material: Material, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(image[top : top + side, left : left + side]).resize((SIDE, SIDE), Image.BILINEAR)
 
 
-def _changed(sprite: Image.Image, size: float, turn: float, stretch: float, flip: bool) -> Image.Image:
+def changed(sprite: Image.Image, size: float, turn: float, stretch: float, flip: bool) -> Image.Image:
     """The sprite with `size` pixels as the square root of its box's area, turned by degrees and stretched."""
     if flip:
         sprite = sprite.transpose(Image.FLIP_LEFT_RIGHT)
@@ -77,7 +77,7 @@ def _changed(sprite: Image.Image, size: float, turn: float, stretch: float, flip
     return sprite.resize(wanted, Image.BILINEAR)
 
 
-def _recolored(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
+def recolored(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The same shape in other colors."""
     hsv = np.array(sprite.convert("RGB").convert("HSV"))
     hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(40, 216))) % 256
@@ -87,7 +87,7 @@ def _recolored(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
     return out
 
 
-def _put(picture: Image.Image, sprite: Image.Image, center: tuple[float, float]) -> np.ndarray:
+def put(picture: Image.Image, sprite: Image.Image, center: tuple[float, float]) -> np.ndarray:
     """Paste and return the box in [0, 1], unclipped."""
     left, top = round(center[0] - sprite.width / 2), round(center[1] - sprite.height / 2)
     picture.paste(sprite, (left, top), sprite)
@@ -110,10 +110,10 @@ def draw_pasted(
     sprite, row = sprites.picture(number), sprites.rows[number]
     flip = bool(rng.random() < 0.5)
     turn, same_place = rng.normal(0, 12), bool(rng.random() < 0.5)
-    scene = _background(material, rng)
+    scene = background(material, rng)
     crops, boxes = [], []
     for window in range(windows):
-        picture = scene.copy() if same_place else _background(material, rng)
+        picture = scene.copy() if same_place else background(material, rng)
         if window == 0:
             size, center = SIDE / TEMPLATE_FACTOR, np.full(2, SIDE / 2)
         else:
@@ -123,13 +123,13 @@ def draw_pasted(
             center = SIDE / 2 + move * SIDE / SEARCH_FACTOR
             for _ in range(int(rng.integers(0, 4))):
                 _put_other(picture, sprites, number, size, rng)
-        now = _changed(sprite, size, turn, math.exp(rng.normal(0, 0.08)), flip)
+        now = changed(sprite, size, turn, math.exp(rng.normal(0, 0.08)), flip)
         if max(now.size) > SIDE / LONGEST_SIDE_FACTOR:  # the window of a long object is wider
             now.thumbnail([round(SIDE / LONGEST_SIDE_FACTOR)] * 2, Image.BILINEAR)
-        box = _put(picture, now, tuple(center))
+        box = put(picture, now, tuple(center))
         if window > 0 and rng.random() < 0.15:  # something passes in front
-            other = _changed(sprites.picture(sprites.draw(rng)), size * rng.uniform(0.4, 0.8), 0, 1.0, False)
-            _put(picture, other, tuple(center + rng.uniform(-0.6, 0.6, 2) * size))
+            other = changed(sprites.picture(sprites.draw(rng)), size * rng.uniform(0.4, 0.8), 0, 1.0, False)
+            put(picture, other, tuple(center + rng.uniform(-0.6, 0.6, 2) * size))
         crops.append(restyled(np.asarray(picture), rng, 0.2))
         boxes.append(box)
     return crops, np.stack(boxes), row["name"], bool(row["open"])
@@ -139,10 +139,10 @@ def _put_other(picture: Image.Image, sprites: Sprites, number: int, size: float,
     """A look-alike, or anything else, somewhere."""
     draw, alike = rng.random(), sprites.of_name[sprites.rows[number]["name"]]
     if draw < 0.3:
-        other = _recolored(sprites.picture(number), rng)
+        other = recolored(sprites.picture(number), rng)
     elif draw < 0.6 and len(alike) > 1:
         other = sprites.picture(int(rng.choice([i for i in alike if i != number])))
     else:
         other = sprites.picture(sprites.draw(rng))
-    other = _changed(other, size * math.exp(rng.normal(0, 0.3)), rng.normal(0, 15), 1.0, bool(rng.random() < 0.5))
-    _put(picture, other, tuple(rng.uniform(0, SIDE, 2)))
+    other = changed(other, size * math.exp(rng.normal(0, 0.3)), rng.normal(0, 15), 1.0, bool(rng.random() < 0.5))
+    put(picture, other, tuple(rng.uniform(0, SIDE, 2)))

@@ -25,7 +25,7 @@ from .material import Material
 from .paste import Sprites
 from .views import draw_example
 
-__all__ = ["Pool", "encode_crops", "load_tower"]
+__all__ = ["Pool", "Shards", "encode_crops", "load_tower", "quantized", "save_shard"]
 
 MEAN, STD = (np.array(values, np.float32) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
 SHARD_EXAMPLES = 512
@@ -58,22 +58,22 @@ def encode_crops(tower: Dinov2Model, crops: list[np.ndarray]) -> torch.Tensor:
 
 
 def quantized(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Features (..., C) as int8 and a float16 scale per token."""
+    """Store features (..., C) as int8 and a float16 scale per token."""
     scale = features.abs().amax(-1, keepdim=True) / 127
     return (features / scale).round().to(torch.int8).numpy(), scale.squeeze(-1).half().numpy()
 
 
-class Pool:
-    """Shards of one folder, read as they come.
+class Shards:
+    """Features of one folder, read as they come.
 
     Args:
-        folder: written by this script.
+        folder: of shards, see `save_shard`.
         open_only: leave out examples whose licence allows research only.
     """
 
     def __init__(self, folder: str | Path, open_only: bool = False) -> None:
         self.folder, self.open_only = Path(folder), open_only
-        self._shards: dict[str, dict[str, np.ndarray]] = {}
+        self._shards: dict[str, tuple[np.ndarray, np.ndarray, dict[str, list[Any]]]] = {}
         self.index = np.empty((0, 2), np.int64)
         self.names: list[str] = []
         self.refresh()
@@ -83,17 +83,12 @@ class Pool:
         for path in sorted(self.folder.glob("*.json")):
             if path.stem in self._shards:
                 continue
-            meta = json.loads(path.read_text(encoding="utf-8"))
-            shard = {
-                "tokens": np.load(path.with_suffix(".tokens.npy"), mmap_mode="r"),
-                "scale": np.load(path.with_suffix(".scale.npy")),
-                "boxes": np.asarray(meta["boxes"], np.float32),
-                "label": np.asarray(meta["label"], object),
-            }
-            self._shards[path.stem] = shard
-            rows = np.arange(len(meta["label"]))
+            columns = json.loads(path.read_text(encoding="utf-8"))
+            tokens = np.load(path.with_suffix(".tokens.npy"), mmap_mode="r")
+            self._shards[path.stem] = (tokens, np.load(path.with_suffix(".scale.npy")), columns)
+            rows = np.arange(len(columns["open"]))
             if self.open_only:
-                rows = rows[np.asarray(meta["open"])]
+                rows = rows[np.asarray(columns["open"])]
             number = len(self.names)
             self.names.append(path.stem)
             self.index = np.concatenate([self.index, np.stack([np.full(len(rows), number), rows], 1)])
@@ -101,18 +96,36 @@ class Pool:
     def __len__(self) -> int:
         return len(self.index)
 
-    def batch(self, items: np.ndarray) -> dict[str, Any]:
-        """Examples in the order of their numbers: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
-        tokens, scales, boxes, labels = [], [], [], []
+    def read(self, items: np.ndarray) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        """Features float32 (B, ..., N, C) and the descriptions of examples, in the order of their numbers."""
+        tokens, scales, rows = [], [], []
         for shard, row in self.index[np.sort(items)]:
-            data = self._shards[self.names[shard]]
-            tokens.append(data["tokens"][row])
-            scales.append(data["scale"][row])
-            boxes.append(data["boxes"][row])
-            labels.append(data["label"][row])
+            token, scale, columns = self._shards[self.names[shard]]
+            tokens.append(token[row])
+            scales.append(scale[row])
+            rows.append({name: values[row] for name, values in columns.items()})
         features = torch.from_numpy(np.stack(tokens)).float()
         features *= torch.from_numpy(np.stack(scales)).float().unsqueeze(-1)
-        return {"features": features, "boxes": torch.from_numpy(np.stack(boxes)), "label": labels}
+        return features, rows
+
+
+class Pool(Shards):
+    """Windows of single objects: see `views.Example`."""
+
+    def batch(self, items: np.ndarray) -> dict[str, Any]:
+        """Examples in the order of their numbers: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
+        features, rows = self.read(items)
+        boxes = torch.tensor([row["boxes"] for row in rows], dtype=torch.float32)
+        return {"features": features, "boxes": boxes, "label": [row["label"] for row in rows]}
+
+
+def save_shard(stem: Path, tokens: list[np.ndarray], scales: list[np.ndarray], columns: dict[str, list[Any]]) -> None:
+    """Write a shard; it counts once its description, which comes last, is there."""
+    np.save(stem.with_suffix(".tokens.npy"), np.concatenate(tokens))
+    np.save(stem.with_suffix(".scale.npy"), np.concatenate(scales))
+    part = stem.with_suffix(".json.part")
+    part.write_text(json.dumps(columns), encoding="utf-8")
+    os.replace(part, stem.with_suffix(".json"))
 
 
 def _write_shard(
@@ -129,18 +142,13 @@ def _write_shard(
         features = encode_crops(tower, [crop for example in chunk for crop in example.crops])
         q, s = quantized(features.view(len(chunk), -1, *features.shape[1:]))
         tokens.append(q), scales.append(s), examples.extend(chunk)
-    stem = out / f"{number:05d}"
-    np.save(stem.with_suffix(".tokens.npy"), np.concatenate(tokens))
-    np.save(stem.with_suffix(".scale.npy"), np.concatenate(scales))
-    meta = {
+    columns = {
         "boxes": [[[round(float(v), 6) for v in box] for box in e.boxes] for e in examples],
         "label": [e.label for e in examples],
         "open": [e.open for e in examples],
         "row": [e.row for e in examples],
     }
-    part = stem.with_suffix(".json.part")
-    part.write_text(json.dumps(meta), encoding="utf-8")
-    os.replace(part, stem.with_suffix(".json"))  # last: a shard counts once this file is there
+    save_shard(out / f"{number:05d}", tokens, scales, columns)
     return time.perf_counter() - start
 
 

@@ -25,10 +25,12 @@ from processing_elysium.prompts import Task
 from ..config import load_yaml
 from ..miniature.cpu import prepare_cpu
 from ..optimizer import MuonAdamW, is_hidden_matrix
-from .build import build_small, hold_edges
-from .follow import greedy_boxes
-from .objective import answer_loss, number_token_ids, pairwise_iou, write_sequences
-from .pool import Pool
+from .batches import Frames, draw_scenes, draw_windows, joined
+from .build import IMAGE_SIZE, PATCH_SIZE, build_small, hold_edges
+from .follow import greedy_boxes, grounding_prompts, tracking_prompts
+from .objective import Sequences, answer_loss, number_token_ids, pairwise_iou, write_sequences
+from .pool import Pool, Shards
+from .selector_loss import selector_loss
 from .vocabulary import captions_of
 
 __all__ = ["SmallRecipe", "main", "train"]
@@ -43,6 +45,8 @@ class SmallRecipe:
         tower: folder of DINOv2-small.
         pool: folder of the training features.
         val_pool: folder of the validation features.
+        scenes: folder of the features of whole pictures, for questions in words; None asks about windows alone.
+        val_scenes: those of the validation split.
         text: fields of the LLaMA configuration.
         elysium: fields of `ElysiumConfig`.
         vocab_size: pieces of the tokenizer.
@@ -58,6 +62,9 @@ class SmallRecipe:
         weight_decay: of both.
         scale: factor on both rates by part of the model.
         tasks: weight of each kind of question about windows.
+        scene_tasks: weight of each kind of question about whole pictures.
+        scene_share: share of examples that are whole pictures, where there are any.
+        selector_weight: of the loss that tells the selector what to keep, see `selector_loss`.
         short_share: share of tracking questions about two windows instead of three.
         open_only: only examples whose licence allows more than research.
         seed: of everything.
@@ -70,6 +77,8 @@ class SmallRecipe:
     val_pool: str
     text: dict[str, Any]
     elysium: dict[str, Any]
+    scenes: str | None = None
+    val_scenes: str | None = None
     vocab_size: int = 2048
     start: str | None = None
     batch_size: int = 48
@@ -83,6 +92,9 @@ class SmallRecipe:
     weight_decay: float = 0.02
     scale: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, float] = field(default_factory=lambda: {"sot": 1.0})
+    scene_tasks: dict[str, float] = field(default_factory=lambda: {"rsot": 0.6, "rec": 0.2, "video_reg": 0.2})
+    scene_share: float = 0.33
+    selector_weight: float = 0.0
     short_share: float = 1.0
     open_only: bool = False
     seed: int = 0
@@ -128,21 +140,18 @@ def window_features(model: Any, features: torch.Tensor, boxes: torch.Tensor) -> 
     return model.model.compress(features.flatten(0, 1), reference, known, own.flatten())
 
 
-def _step_batch(pool: Pool, recipe: SmallRecipe, step: int, processor: ElysiumProcessor, numbers: torch.Tensor) -> Any:
+def _step_batch(
+    pool: Pool, scenes: Shards | None, recipe: SmallRecipe, step: int, processor: ElysiumProcessor, numbers: Any
+) -> tuple[Frames, Sequences]:
+    """Draw what a step shows and asks; a function of the recipe's seed, the step and the sizes of the pools."""
     rng = np.random.default_rng([recipe.seed, step])
-    batch = pool.batch(rng.choice(len(pool), recipe.batch_size))
-    windows = batch["features"].shape[1]
-    if rng.random() < recipe.short_share:  # the first window and one of the others
-        windows, other = 2, torch.from_numpy(rng.integers(1, windows, recipe.batch_size))
-        for name in ("features", "boxes"):
-            value = batch[name]
-            batch[name] = torch.stack([value[:, 0], value[torch.arange(len(value)), other]], 1)
-    names = sorted(recipe.tasks)
-    weights = np.array([recipe.tasks[name] for name in names])
-    tasks = [Task(str(rng.choice(names, p=weights / weights.sum()))) for _ in range(recipe.batch_size)]
-    features, boxes = batch["features"][:, :windows], batch["boxes"][:, :windows]
-    items = [(task, boxes[i].numpy(), batch["label"][i]) for i, task in enumerate(tasks)]
-    return features, boxes, write_sequences(processor, items, rng, numbers)
+    grid = (IMAGE_SIZE // PATCH_SIZE,) * 2
+    of_scenes = 0 if scenes is None else round(recipe.batch_size * recipe.scene_share)
+    drawn = [draw_windows(pool, recipe.batch_size - of_scenes, recipe.tasks, recipe.short_share, grid, rng)]
+    if of_scenes:
+        drawn.append(draw_scenes(scenes, of_scenes, recipe.scene_tasks, grid, rng))
+    items = [item for _, part in drawn for item in part]
+    return joined([frames for frames, _ in drawn]), write_sequences(processor, items, rng, numbers)
 
 
 def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None = None, bf16: bool = False) -> None:
@@ -159,6 +168,7 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     pool, val_pool = Pool(recipe.pool, recipe.open_only), Pool(recipe.val_pool)
+    scenes, val_scenes = (Shards(f, recipe.open_only) if f else None for f in (recipe.scenes, recipe.val_scenes))
     model, processor = _begin(recipe)
     model.model.vision_tower.requires_grad_(False)
     model.train()
@@ -177,15 +187,18 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         factor = rate_at(step, recipe)
         for group, rate in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * factor
-        features, boxes, batch = _step_batch(pool, recipe, step, processor, numbers)
+        frames, batch = _step_batch(pool, scenes, recipe, step, processor, numbers)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             out = model.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
-                mm_encoder_outputs={"image": window_features(model, features, boxes)},
+                mm_encoder_outputs={"image": frames.compressed(model)},
                 use_cache=False,
             )
             loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers, recipe.words_weight)
+        if recipe.selector_weight:
+            chosen, now["kept"] = selector_loss(model, **vars(frames))
+            loss = loss + recipe.selector_weight * chosen
         optimizer.zero_grad()
         loss.backward()
         if step < recipe.hold_steps:
@@ -198,9 +211,12 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         if time.time() - saved > recipe.minutes_between_saves * 60 or step == recipe.steps:
             saved = time.time()
             _save(latest, model, optimizer, step)
-            pool.refresh()
+            for growing in filter(None, (pool, scenes)):
+                growing.refresh()
             line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - first), 2)}
             line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
+            if val_scenes is not None:
+                line |= validate_words(model, processor, val_scenes, bf16)
             best = output / "best.pt"
             if _note(output / "log.jsonl", line) or not best.exists():
                 _copy(latest, best)
@@ -261,7 +277,8 @@ def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 19
         batch = pool.batch(np.arange(first, min(first + 64, len(pool))))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = window_features(model, batch["features"][:, :2], batch["boxes"])
-            found, presence = greedy_boxes(model, processor, features, batch["boxes"][:, 0].numpy())
+            prompts = tracking_prompts(processor, batch["boxes"][:, 0].numpy())
+            found, presence = greedy_boxes(model, processor, features, prompts)
         known = ~batch["boxes"][:, 1].isnan().any(-1)
         ious.append(pairwise_iou(found, batch["boxes"][:, 1].nan_to_num())[known])
         said_absent.append(presence)
@@ -273,6 +290,25 @@ def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 19
         "present": round(presence[known].mean().item(), 3),
         "present_if_absent": round(presence[~known].mean().item(), 3),
     }
+
+
+@torch.no_grad()
+def validate_words(model: Any, processor: Any, scenes: Shards, bf16: bool, count: int = 192) -> dict[str, float]:
+    """Mean IoU of boxes that the model writes for expressions in whole pictures, and how often it is above 0.5."""
+    model.eval()
+    ious, grid = [], model.config.patch_grid
+    for first in range(0, min(count, len(scenes)), 64):
+        rng = np.random.default_rng(first)
+        frames, items = draw_scenes(scenes, 64, {"rec": 1.0}, grid, rng)
+        asked = [i for i, (task, _, _) in enumerate(items) if task is Task.REC]
+        frames = Frames(**{name: value[asked] for name, value in vars(frames).items()})
+        prompts = grounding_prompts(processor, [items[i][2] for i in asked])
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found, _ = greedy_boxes(model, processor, frames.compressed(model), prompts)
+        true = torch.tensor(np.concatenate([items[i][1] for i in asked]), dtype=torch.float32)
+        ious.append(pairwise_iou(found, true))
+    ious = torch.cat(ious)
+    return {"words_iou": round(ious.mean().item(), 4), "words_50": round((ious > 0.5).float().mean().item(), 4)}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from tests.train.small.tiny_data import write_material, write_sprites
 from train.small import pool as pool_module
 from train.small.material import Material, Shot, is_open
-from train.small.paste import SIDE, Sprites, _put, draw_pasted
+from train.small.paste import SIDE, Sprites, draw_pasted, put
 from train.small.pool import Pool, encode_crops, quantized
 from train.small.restyle import restyled
 from train.small.views import PASTED, _visible, draw_example
@@ -112,7 +112,7 @@ def test_pasted_boxes_are_those_of_the_opaque_pixels(folder, sprites, monkeypatc
     assert all(crop.shape == (SIDE, SIDE, 3) for crop in crops)
     np.testing.assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 0.5, atol=0.01)  # the template is centered
     canvas = Image.new("RGB", (SIDE, SIDE))
-    box = _put(canvas, sprites.picture(1), (100, 60))
+    box = put(canvas, sprites.picture(1), (100, 60))
     np.testing.assert_allclose(box * SIDE, [70, 40, 130, 80])
     ys, xs = np.asarray(canvas)[..., 0].nonzero()
     assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (70, 40, 130, 80)

@@ -13,7 +13,7 @@ from train.small import ope as ope_module
 from train.small import pool as pool_module
 from train.small import run as run_module
 from train.small.build import EDGE_LAYER, RESERVED, build_small, hold_edges
-from train.small.follow import greedy_boxes
+from train.small.follow import greedy_boxes, tracking_prompts
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
 from train.small.pool import Pool, encode_crops
@@ -77,11 +77,30 @@ def test_sequences_mark_the_answer_and_its_numbers(small):
     assert "ASSISTANT:Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>" in texts[0]
     assert texts[1].endswith("Frame 2: [].</s>") and texts[2].endswith("ASSISTANT:lamp</s>")
     assert batch.places.shape == (1, 4)  # one box is learned: the first is given, the second of item 2 is absent
+    assert processor.tokenizer.convert_ids_to_tokens(batch.input_ids.flatten()[batch.absent]) == ["]"]
     read = batch.input_ids.flatten()[batch.places[0]]
     assert [numbers.tolist().index(int(token)) for token in read] == [40, 10, 62, 33]
     torch.testing.assert_close(batch.boxes, torch.tensor(BOXES[1:], dtype=torch.float32))
     learned = processor.tokenizer.decode(batch.labels[0][batch.labels[0] != -100])
     assert learned == "Frame 1: [20,20,80,80], Frame 2: [40,10,62,33].</s>"
+
+
+def test_absent_objects_weigh_as_much_as_boxes(small):
+    """The loss of "[]" falls with its probability, beside that of one box; alone it is the whole mean."""
+    _, processor = small
+    numbers = number_token_ids(processor)
+    absent = np.array([BOXES[0], [np.nan] * 4])
+    batch = write_sequences(
+        processor, [(Task.SOT, BOXES, "x"), (Task.SOT, absent, "x")], np.random.default_rng(0), numbers
+    )
+    size = len(processor.tokenizer)
+    head, closing = torch.nn.Identity(), batch.input_ids.flatten()[batch.absent]
+    logits = torch.zeros(*batch.input_ids.shape, size)
+    plain, log = answer_loss(logits, head, batch, numbers)
+    assert log["absent"] == pytest.approx(1 / size, rel=1e-3)
+    logits.view(-1, size)[batch.absent - 1, closing] = 30.0
+    sure, log = answer_loss(logits, head, batch, numbers)
+    assert log["absent"] == pytest.approx(1.0) and (plain - sure).item() == pytest.approx(np.log(size) / 2, rel=1e-3)
 
 
 def test_box_loss_prefers_near_numbers():
@@ -131,7 +150,8 @@ def test_greedy_boxes_are_what_generate_writes(small, folder):
     batch = Pool(folder / "pool" / "val").batch(np.arange(2))
     with torch.no_grad():
         features = window_features(model, batch["features"][:, :2], batch["boxes"])
-        found, presence = greedy_boxes(model, processor, features, batch["boxes"][:, 0].numpy())
+        prompts = tracking_prompts(processor, batch["boxes"][:, 0].numpy())
+        found, presence = greedy_boxes(model, processor, features, prompts)
         numbers = number_token_ids(processor)
         for row in range(2):  # one by one, by the library, token after token among the numbers
             box = batch["boxes"][row, 0].numpy()
@@ -227,7 +247,7 @@ def test_rows_are_followed_and_scored(small, folder, monkeypatch):
         seen[:] = crops
         return torch.zeros(len(crops), 256, 384)
 
-    def look(model, processor, features, known):
+    def look(model, processor, features, prompts):
         return torch.tensor(np.stack([bright_box(crop) for crop in seen]), dtype=torch.float32), torch.ones(len(seen))
 
     monkeypatch.setattr(ope_module, "encode_crops", encode)
@@ -246,6 +266,25 @@ def test_rows_are_followed_and_scored(small, folder, monkeypatch):
     monkeypatch.setattr(ope_module, "greedy_boxes", lambda *a: (look(*a)[0], torch.zeros(len(seen))))
     lost = ope_module.follow_all(model, processor, material, [0])
     np.testing.assert_array_equal(lost[0]["boxes"], np.repeat(lost[0]["boxes"][:1], 6, 0))
+
+
+def test_rows_are_grounded_by_their_words(small, folder, monkeypatch):
+    """The first frame is asked for by words; the box that is found there is where tracking begins."""
+    model, processor = small
+    material, asked = Material(folder, "val"), []
+    material.videos[1]["description"] = "the brighter thing"
+
+    def look(model, processor, features, prompts):
+        asked.extend(prompts)
+        return torch.tensor([[0.6, 0.3, 0.4, 0.5]]).repeat(len(prompts), 1), torch.ones(len(prompts))
+
+    monkeypatch.setattr(ope_module, "greedy_boxes", look)
+    begin = ope_module.grounded(model, processor, material, [0, 1])
+    assert "Find the bright thing and" in asked[0] and "Find the brighter thing and" in asked[1]
+    assert asked[0].endswith("Frame 1: [") and asked[0].count("<image>") == 1
+    np.testing.assert_allclose(begin[1], [0.4, 0.3, 0.6, 0.5], atol=1e-6)  # corners in order
+    results = ope_module.follow_all(model, processor, material, [1], begin=begin)
+    np.testing.assert_allclose(results[1]["boxes"][0], begin[1])
 
 
 def test_the_best_validation_is_told(tmp_path):
@@ -267,7 +306,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch
     threads, taken = torch.get_num_threads(), []
     step_batch = run_module._step_batch
     monkeypatch.setattr(
-        run_module, "_step_batch", lambda p, r, step, *rest: (taken.append(step), step_batch(p, r, step, *rest))[1]
+        run_module,
+        "_step_batch",
+        lambda p, s, r, step, *rest: (taken.append(step), step_batch(p, s, r, step, *rest))[1],
     )
     train(recipe(folder), tmp_path / "whole", threads)
     assert taken == list(range(6))

@@ -1,0 +1,170 @@
+"""Words of the small model: colors, expressions that fit one object, whole pictures, what the selector keeps."""
+
+import numpy as np
+import pytest
+import torch
+
+from processing_elysium.prompts import Task
+from tests.train.small.tiny_data import write_material, write_sprites
+from train.small import scenes as scenes_module
+from train.small.batches import draw_scenes, draw_windows, joined
+from train.small.build import build_small
+from train.small.colors import color_name
+from train.small.material import Material
+from train.small.objective import number_token_ids, write_sequences
+from train.small.paste import Sprites
+from train.small.pool import Pool, Shards
+from train.small.scenes import SIDE, draw_scene
+from train.small.selector_loss import kept_share, patches_of_boxes, selector_loss
+from train.small.wording import expression_for
+
+from .test_examples import FlatTower
+from .test_small_training import ELYSIUM, TEXT
+
+GRID = (16, 16)
+
+
+@pytest.mark.parametrize(
+    "rgb, name",
+    [
+        ((220, 30, 30), "red"), ((230, 140, 30), "orange"), ((120, 70, 30), "brown"), ((240, 230, 40), "yellow"),
+        ((40, 180, 60), "green"), ((40, 80, 220), "blue"), ((150, 60, 220), "purple"), ((240, 90, 200), "pink"),
+        ((250, 250, 250), "white"), ((120, 120, 125), "gray"), ((10, 12, 10), "black"),
+    ],
+)  # fmt: skip
+def test_colors_have_their_names(rgb, name):
+    plain = np.full((50, 3), rgb, np.uint8)
+    assert color_name(plain) == name
+    half = np.concatenate([plain, np.full((50, 3), (40, 180, 60) if name != "green" else (220, 30, 30), np.uint8)])
+    assert color_name(half) is None
+
+
+def thing(name, x, y, color=None, size=0.1):
+    return {"name": name, "box": [x - size / 2, y - size / 2, x + size / 2, y + size / 2], "color": color}
+
+
+@pytest.mark.parametrize(
+    "objects, allowed",
+    [
+        ([thing("cup", 0.5, 0.5)], {"cup", "the cup", "a cup"}),
+        ([thing("orange", 0.5, 0.5, "orange")], {"orange", "the orange", "an orange"}),
+        ([thing("cup", 0.5, 0.5, "red")], {"cup", "the cup", "a cup", "the red cup"}),
+        ([thing("cup", 0.2, 0.5), thing("cup", 0.8, 0.5)], {"the cup on the left"}),
+        ([thing("cup", 0.5, 0.8), thing("cup", 0.45, 0.2)], {"the cup at the bottom"}),
+        ([thing("cup", 0.5, 0.5, "red"), thing("cup", 0.5, 0.5, "blue")], {"the red cup"}),
+        ([thing("cup", 0.5, 0.5, "red"), thing("cup", 0.5, 0.5)], None),  # the other's color is not known
+        ([thing("cup", 0.5, 0.5, size=0.4), thing("cup", 0.5, 0.5)], {"the large cup"}),
+        ([thing("cup", 0.5, 0.5), thing("dog", 0.5, 0.5)], {"cup", "the cup", "a cup"}),
+    ],
+)
+def test_expressions_fit_one_object(objects, allowed):
+    written = {expression_for(objects, 0, np.random.default_rng(seed)) for seed in range(60)}
+    assert written == (allowed or {None})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = write_material(tmp_path_factory.mktemp("material"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes_module, "SHARD_SCENES", 24)
+        (root / "scenes").mkdir()
+        scenes_module._write_shard(root / "scenes", 0, Material(root, "train"), FlatTower(), 0, None)
+    return root
+
+
+def test_boxes_of_a_scene_lie_on_its_objects(tmp_path):
+    """The material's rectangles are bright yellow: where a box says there is one, most pixels are."""
+    material = Material(write_material(tmp_path), "train")
+    sprites = Sprites(write_sprites(tmp_path / "sprites"))
+    names = set()
+    for seed in range(100):
+        scene = draw_scene(material, np.random.default_rng(seed), sprites if seed % 2 else None)
+        assert scene.picture.shape == (SIDE, SIDE, 3) and scene.objects
+        for item in scene.objects:
+            names.add(item["name"])
+            x1, y1, x2, y2 = (np.asarray(item["box"]) * SIDE).round().astype(int)
+            inside = scene.picture[y1:y2, x1:x2].reshape(-1, 3).astype(float).max(-1)
+            assert np.median(inside) > 100, (seed, item)
+    assert names == {"thing", "lamp", "disc", "bar"}
+
+
+def test_questions_about_scenes(folder):
+    scenes = Shards(folder / "scenes")
+    tasks = {"rsot": 0.5, "rec": 0.2, "video_reg": 0.2, "reg": 0.1}
+    seen = set()
+    for seed in range(6):
+        frames, items = draw_scenes(scenes, 8, tasks, GRID, np.random.default_rng(seed))
+        assert frames.patches.shape[:2] == (8, 256)
+        for n, (task, box, words) in enumerate(items):
+            seen.add(task)
+            by_box = task in (Task.REG, Task.VIDEO_REG)
+            assert frames.own[n] == by_box and torch.isnan(frames.known[n]).all() == (not by_box)
+            assert words and (by_box or "lamp" in words or "thing" in words or np.isnan(box).any())
+            assert frames.wanted[n].any()
+    assert seen == {Task.RSOT, Task.REC, Task.VIDEO_REG, Task.REG}
+    model, processor = build_small(["a lamp", "thing"], TEXT, ELYSIUM, vocab_size=900)
+    batch = write_sequences(processor, items, np.random.default_rng(0), number_token_ids(processor))
+    assert len(batch.boxes) == sum(task in (Task.RSOT, Task.REC) and not np.isnan(box).any() for task, box, _ in items)
+
+
+def test_windows_and_scenes_go_through_together(folder):
+    """Tokens in one batch are those of each part alone, and a description sees its first window only."""
+    root = folder
+    from train.small import pool as pool_module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool_module, "SHARD_EXAMPLES", 8)
+        (root / "windows").mkdir(exist_ok=True)
+        pool_module._write_shard(root / "windows", 0, Material(root, "train"), FlatTower(), 0, None)
+    model, _ = build_small(["a lamp"], TEXT, ELYSIUM, vocab_size=900)
+    windows, asked = draw_windows(
+        Pool(root / "windows"), 6, {"sot": 0.5, "video_reg": 0.5}, 1.0, GRID, np.random.default_rng(0)
+    )
+    counts = [len(boxes) for _, boxes, _ in asked]
+    assert {(task, count) for (task, _, _), count in zip(asked, counts)} == {(Task.SOT, 2), (Task.VIDEO_REG, 1)}
+    assert len(windows.patches) == sum(counts)
+    assert windows.own.nonzero().flatten().tolist() == [sum(counts[:n]) for n in range(6)]
+    scenes, _ = draw_scenes(Shards(root / "scenes"), 3, {"rec": 1.0}, GRID, np.random.default_rng(1))
+    with torch.no_grad():
+        together = torch.stack(joined([windows, scenes]).compressed(model).pooler_output)
+        alone = [torch.stack(part.compressed(model).pooler_output) for part in (windows, scenes)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_patches_of_boxes():
+    nan = float("nan")
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.75, 0.75, 1.0, 1.0]], [[nan] * 4, [nan] * 4]])
+    wanted = patches_of_boxes(boxes, (4, 4)).view(2, 4, 4)
+    assert wanted[0].int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    assert not wanted[1].any()
+
+
+def test_the_selector_learns_what_to_keep():
+    """Patches of one kind are wanted; a few steps make the selector keep them all, with and without a reference."""
+    model, _ = build_small(["lamp"], TEXT, ELYSIUM, vocab_size=900)
+    torch.manual_seed(0)
+    patches = torch.randn(4, 256, 384)
+    wanted = torch.zeros(4, 256, dtype=torch.bool)
+    wanted[:, 40:52] = True
+    patches[wanted] += 1.5 * torch.randn(384, generator=torch.Generator().manual_seed(2))
+    frames = {"patches": patches, "reference": patches, "known": torch.full((4, 4), float("nan")),
+              "own": torch.zeros(4, dtype=torch.bool), "wanted": wanted}  # fmt: skip
+    before, share = selector_loss(model, **frames)
+    optimizer = torch.optim.AdamW(model.model.selector.parameters(), lr=1e-2)
+    for _ in range(12):
+        loss, _ = selector_loss(model, **frames)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after, learned = selector_loss(model, **frames)
+    assert after < before and learned > 0.99 > share
+    kept = model.model.compress(patches, patches, frames["known"], frames["own"]).kept_indices
+    assert wanted.gather(1, kept).sum() / wanted.sum() > 0.99  # the model keeps what the loss counts as kept
+    nothing = {**frames, "wanted": torch.zeros_like(wanted)}
+    assert selector_loss(model, **nothing)[0].item() == 0.0
+
+
+def test_kept_share_by_hand():
+    scores = torch.tensor([[0.9, 0.8, 0.1, 0.2], [0.1, 0.2, 0.3, 0.4]])
+    wanted = torch.tensor([[True, False, True, False], [False, False, True, True]])
+    assert kept_share(scores, wanted, 2) == pytest.approx((0.5 + 1.0) / 2)

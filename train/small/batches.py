@@ -1,0 +1,146 @@
+"""What one training step shows and asks: windows of single objects, and whole pictures with named ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from modeling_elysium.image_features import patches_in_box
+from processing_elysium.prompts import Task
+
+from .objective import Item
+from .pool import Pool, Shards
+from .selector_loss import patches_of_boxes
+from .wording import expression_for, with_article
+
+__all__ = ["Frames", "draw_scenes", "draw_windows", "joined"]
+
+NO_BOX = np.full((1, 4), np.nan)
+# Share of expressions that name something which is not in the picture; labels are partial, so other kinds only.
+MISSING_SHARE = 0.08
+# Objects of a scene up to which all are told to the selector.
+MOST_OBJECTS = 16
+
+
+@dataclass
+class Frames:
+    """F frames in the order in which the conversations show them.
+
+    Attributes:
+        patches: (F, N, C), see `ElysiumModel.patches`.
+        reference: (F, N, C) patches of each frame's reference.
+        known: (F, 4) box in the reference, NaN where there is none.
+        own: (F,), True for frames that are their own reference.
+        wanted: (F, N) patches that the selector should keep.
+    """
+
+    patches: torch.Tensor
+    reference: torch.Tensor
+    known: torch.Tensor
+    own: torch.Tensor
+    wanted: torch.Tensor
+
+    def compressed(self, model: Any) -> Any:
+        """Return their visual tokens."""
+        return model.model.compress(self.patches, self.reference, self.known, self.own)
+
+
+def joined(parts: list[Frames]) -> Frames:
+    """Put frames one after another."""
+    names = ("patches", "reference", "known", "own", "wanted")
+    return Frames(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def _draw_tasks(tasks: Mapping[str, float], count: int, rng: np.random.Generator) -> list[Task]:
+    names = sorted(tasks)
+    weights = np.array([tasks[name] for name in names])
+    return [Task(str(rng.choice(names, p=weights / weights.sum()))) for _ in range(count)]
+
+
+def draw_windows(
+    pool: Pool, count: int, tasks: Mapping[str, float], short_share: float, grid: tuple[int, int], rng: Any
+) -> tuple[Frames, list[Item]]:
+    """Draw examples of single objects in windows.
+
+    Args:
+        pool: their features.
+        count: how many.
+        tasks: weights of "sot" (all windows) and "video_reg" (the first alone).
+        short_share: share of steps with two windows instead of all.
+        grid: patches per column and per row.
+        rng: numpy generator that decides everything.
+
+    Returns:
+        Their frames, and what is asked about each.
+    """
+    batch = pool.batch(rng.choice(len(pool), count))
+    features, boxes = batch["features"], batch["boxes"]
+    windows = features.shape[1]
+    if rng.random() < short_share:  # the first window and one of the others
+        other = torch.from_numpy(rng.integers(1, windows, count))
+        rows = torch.arange(count)
+        features = torch.stack([features[:, 0], features[rows, other]], 1)
+        boxes = torch.stack([boxes[:, 0], boxes[rows, other]], 1)
+        windows = 2
+    asked = _draw_tasks(tasks, count, rng)
+    shown = torch.tensor([windows if task is Task.SOT else 1 for task in asked])
+    items = [(task, boxes[i, : shown[i]].numpy(), batch["label"][i]) for i, task in enumerate(asked)]
+    first = torch.zeros(count, windows, dtype=torch.bool)
+    first[:, 0] = True
+    frames = Frames(
+        patches=features.flatten(0, 1),
+        reference=features[:, :1].expand_as(features).flatten(0, 1),
+        known=boxes[:, :1].expand(-1, windows, -1).flatten(0, 1),
+        own=first.flatten(),
+        wanted=patches_in_box(boxes.flatten(0, 1), grid),
+    )
+    taken = (torch.arange(windows) < shown[:, None]).flatten()
+    return Frames(**{name: value[taken] for name, value in vars(frames).items()}), items
+
+
+def draw_scenes(
+    scenes: Shards, count: int, tasks: Mapping[str, float], grid: tuple[int, int], rng: Any
+) -> tuple[Frames, list[Item]]:
+    """Draw whole pictures and ask about one of their named objects.
+
+    Args:
+        scenes: their features, written by `train.small.scenes`.
+        count: how many.
+        tasks: weights of "rsot" (about one frame) and "rec", asked in words, "reg" and "video_reg", asked by a box.
+        grid: patches per column and per row.
+        rng: numpy generator that decides everything.
+
+    Returns:
+        Their frames, and what is asked about each.
+    """
+    patches, rows = scenes.read(rng.choice(len(scenes), count))
+    known, wanted, items = [], [], []
+    names = [item["name"] for row in rows for item in row["objects"]]
+    for row, task in zip(rows, _draw_tasks(tasks, count, rng), strict=True):
+        objects = row["objects"]
+        target = int(rng.integers(len(objects)))
+        box, words = np.array([objects[target]["box"]]), expression_for(objects, target, rng)
+        if task in (Task.RSOT, Task.REC) and words is None:  # nothing tells it apart: it is described
+            task = Task.VIDEO_REG
+        elif task is Task.RSOT and rng.random() < MISSING_SHARE:
+            other = str(rng.choice(names))
+            if not any(_may_be(other, item["name"]) for item in objects):
+                box, words = NO_BOX, with_article(other, rng)
+        by_words = task in (Task.RSOT, Task.REC)
+        items.append((task, box, words if by_words else objects[target]["name"]))
+        known.append(NO_BOX if by_words else box)
+        listed = [item["box"] for item in objects[:MOST_OBJECTS]] if by_words else [box[0]]
+        wanted.append(np.concatenate([listed, np.full((MOST_OBJECTS - len(listed), 4), np.nan)]))
+    own = torch.tensor([task in (Task.REG, Task.VIDEO_REG) for task, _, _ in items])
+    known = torch.tensor(np.concatenate(known), dtype=torch.float32)
+    wanted = patches_of_boxes(torch.tensor(np.stack(wanted), dtype=torch.float32), grid)
+    return Frames(patches, patches, known, own, wanted), items
+
+
+def _may_be(name: str, other: str) -> bool:
+    """Whether two names share a word, as "apple" and "red apple" do."""
+    return bool(set(name.split()) & set(other.split()))

@@ -1,0 +1,194 @@
+"""Whole pictures with named objects: what expressions are grounded in, and their features on disk.
+
+A scene is a photograph, a frame of a clip, a part of either, or a photograph with cut-outs pasted on it, as the
+processor shows it to the tower: squeezed to a square. One scene serves many questions, since words are drawn later
+(`train.small.wording`).
+
+    python -m train.small.scenes DATA TOWER OUT --sprites SPRITES --examples 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .colors import color_name
+from .material import Material, is_open
+from .paste import OPAQUE, Sprites, background, changed, put, recolored
+from .pool import encode_crops, load_tower, quantized, save_shard
+from .restyle import restyled
+
+__all__ = ["Scene", "draw_scene"]
+
+SHARD_SCENES, BATCH_SCENES = 512, 16
+SIDE = 224
+PASTED_SHARE, VIDEO_SHARE, WHOLE_SHARE = 0.25, 0.2, 0.45
+SMALLEST = 0.03  # of the side, shorter side of an object that can be asked for
+VISIBLE = 0.6  # of an object's area, to count
+CENTER = 0.2  # of the box on each side is left out where its color is read
+
+
+@dataclass
+class Scene:
+    """A picture and what is known to be in it.
+
+    Attributes:
+        picture: uint8 (side, side, 3).
+        objects: `{"name", "box", "color"}` of each, boxes in [0, 1], color None where none can be named.
+        row: where it comes from, see `views.Example`.
+        open: whether its sources allow more than research.
+    """
+
+    picture: np.ndarray
+    objects: list[dict[str, Any]]
+    row: int
+    open: bool
+
+
+def draw_scene(material: Material, rng: np.random.Generator, sprites: Sprites | None = None) -> Scene:
+    """Draw one scene; a deterministic function of the generator's state."""
+    while True:
+        if sprites is not None and rng.random() < PASTED_SHARE:
+            scene = _pasted(material, sprites, rng)
+        else:
+            scene = _photographed(material, rng)
+        if scene.objects:
+            return scene
+
+
+def _photographed(material: Material, rng: np.random.Generator) -> Scene:
+    if rng.random() < VIDEO_SHARE and material.videos:
+        number = int(rng.choice(len(material.videos), p=material.video_weights))
+        row = material.videos[number]
+        at = int(rng.choice([i for i, box in enumerate(row["boxes"]) if box is not None]))
+        image = material.frame(row, at)
+        named = [(str(rng.choice(row["words"] or [row["category"]])), row["boxes"][at])]
+    else:
+        index = int(rng.integers(len(material.images)))
+        row, number = material.images[index], ~index
+        image = material.image(row)
+        named = [(item["name"], item["box"]) for item in row["boxes"]]
+    boxes = np.array([box for _, box in named], dtype=np.float64)
+    part = np.array([0.0, 0.0, 1.0, 1.0])
+    if rng.random() > WHOLE_SHARE:
+        part = _part_with(boxes[int(rng.integers(len(boxes)))], rng)
+    flip = bool(rng.random() < 0.5)
+    picture = _squeezed(image, part)
+    size = np.tile(part[2:] - part[:2], 2)
+    boxes = (boxes - np.tile(part[:2], 2)) / size
+    if flip:
+        picture, boxes = picture[:, ::-1], boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
+    picture = restyled(np.ascontiguousarray(picture), rng, 0.15)
+    objects = []
+    for (name, _), box in zip(named, boxes, strict=True):
+        clipped = np.clip(box, 0, 1)
+        if np.prod(clipped[2:] - clipped[:2]) < VISIBLE * np.prod(box[2:] - box[:2]):
+            continue
+        if (clipped[2:] - clipped[:2]).min() >= SMALLEST:
+            objects.append({"name": name.lower(), "box": clipped, "color": _color_in(picture, clipped)})
+    return Scene(picture, objects, number, is_open(row["licence"]))
+
+
+def _part_with(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A part of the picture that holds a box, in [0, 1]."""
+    low = np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * np.clip(box[:2], 0, 1)
+    high = 1 - np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * (1 - np.clip(box[2:], 0, 1))
+    return np.concatenate([low, np.maximum(high, low + 0.05)])
+
+
+def _squeezed(image: np.ndarray, part: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    area = tuple(float(v) for v in part * [width, height, width, height])
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.BILINEAR, box=area))
+
+
+def _color_in(picture: np.ndarray, box: np.ndarray) -> str | None:
+    x1, y1, x2, y2 = box
+    shrink = np.array([x2 - x1, y2 - y1] * 2) * [CENTER, CENTER, -CENTER, -CENTER]
+    left, top, right, bottom = ((box + shrink) * SIDE).astype(int)
+    return color_name(picture[top : bottom + 1, left : right + 1].reshape(-1, 3))
+
+
+def _pasted(material: Material, sprites: Sprites, rng: np.random.Generator) -> Scene:
+    picture = background(material, rng)
+    objects: list[dict[str, Any]] = []
+    wanted = int(rng.integers(1, 5))
+    number, is_free = sprites.draw(rng), True
+    for _ in range(wanted):
+        if rng.random() < 0.6:  # else another of the same kind
+            number = sprites.draw(rng)
+        row = sprites.rows[number]
+        sprite = sprites.picture(number)
+        if rng.random() < 0.25:
+            sprite = recolored(sprite, rng)
+        size = float(np.clip(SIDE * np.exp(rng.normal(-1.5, 0.4)), 14, 0.6 * SIDE))
+        sprite = changed(sprite, size, rng.normal(0, 10), np.exp(rng.normal(0, 0.1)), bool(rng.random() < 0.5))
+        center = rng.uniform(0.1, 0.9, 2)
+        half = np.array(sprite.size) / SIDE / 2
+        box = np.concatenate([center - half, center + half])
+        if any(_overlap(box, other["box"]) > 0.1 for other in objects) or np.any(box < -0.05) or np.any(box > 1.05):
+            continue
+        box = np.clip(put(picture, sprite, tuple(center * SIDE)), 0, 1)
+        pixels = np.asarray(sprite)
+        color = color_name(pixels[pixels[..., 3] > OPAQUE][:, :3])
+        objects.append({"name": row["name"].lower(), "box": box, "color": color})
+        is_free = is_free and bool(row["open"])
+    return Scene(restyled(np.asarray(picture), rng, 0.1), objects, 10**9, is_free)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over the smaller area."""
+    side = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    return float(side.prod() / max(min(np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])), 1e-6))
+
+
+def _write_shard(out: Path, number: int, material: Material, tower: Any, seed: int, sprites: Sprites | None) -> float:
+    start = time.perf_counter()
+    scenes, tokens, scales = [], [], []
+    for first in range(0, SHARD_SCENES, BATCH_SCENES):
+        chunk = [
+            draw_scene(material, np.random.default_rng([seed, number, first + i]), sprites)
+            for i in range(min(BATCH_SCENES, SHARD_SCENES - first))
+        ]
+        q, s = quantized(encode_crops(tower, [scene.picture for scene in chunk]))
+        tokens.append(q), scales.append(s), scenes.extend(chunk)
+    objects = [[{**o, "box": [round(float(v), 6) for v in o["box"]]} for o in scene.objects] for scene in scenes]
+    columns = {"objects": objects, "open": [s.open for s in scenes], "row": [s.row for s in scenes]}
+    save_shard(out / f"{number:05d}", tokens, scales, columns)
+    return time.perf_counter() - start
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.small.scenes", description="Write features of pictures.")
+    parser.add_argument("data", type=Path, help="folder with records.jsonl")
+    parser.add_argument("tower", type=Path, help="folder of DINOv2-small")
+    parser.add_argument("out", type=Path, help="folder of shards; what is there is kept")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--examples", type=int, default=20_000)
+    parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    material = Material(options.data, options.split)
+    tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
+    sprites = Sprites(options.sprites) if options.sprites else None
+    options.out.mkdir(parents=True, exist_ok=True)
+    for number in range(-(-options.examples // SHARD_SCENES)):
+        if (options.out / f"{number:05d}.json").exists():
+            continue
+        seconds = _write_shard(options.out, number, material, tower, options.seed, sprites)
+        print(f"shard {number}: {SHARD_SCENES / seconds:.1f} scenes/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
