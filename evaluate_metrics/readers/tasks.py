@@ -46,8 +46,8 @@ class TaskSpec:
 
 _REC = ("rec", "reg")
 TASKS: dict[str, TaskSpec] = {
-    "lasot": TaskSpec("lasot", ("sot", "rsot"), ("test", "train", "all"), "lasot"),
-    "lasot_ext": TaskSpec("lasot", ("sot", "rsot"), ("all",), "lasot"),
+    "lasot": TaskSpec("lasot", ("sot", "rsot"), ("test", "train", "all")),
+    "lasot_ext": TaskSpec("lasot", ("sot", "rsot"), ("all",)),
     "uav123": TaskSpec("uav123", ("sot",), convention="pytracking_uav123"),
     "otb100": TaskSpec("otb", ("sot",)),
     "got10k": TaskSpec("got10k", ("sot",), ("val", "test", "train"), "got10k"),

@@ -96,7 +96,7 @@ def test_raw_files_and_report(lasot, tmp_path):
     assert floor["scores"]["auc"] == pytest.approx(expected)
     page = (tmp_path / "report" / "report.md").read_text()
     for words in (
-        "convention lasot",
+        "convention pytracking",
         "OSTrack-384",
         "Elysium (paper",
         "attribute: FOC",
