@@ -31,7 +31,8 @@ class TarVideo(VideoSource):
     def __init__(self, shard: Path, names: list[str], size: tuple[int, int]) -> None:
         self.name, self.num_frames = f"{shard.name}:{names[0]}", len(names)
         self.width, self.height = size
-        self._shard, self._names, self._tar = shard, names, None
+        self._shard, self._names = shard, names
+        self._tar: tarfile.TarFile | None = None
 
     def _read(self, indices: list[int]) -> list[np.ndarray]:
         if self._tar is None:
@@ -51,7 +52,7 @@ def _picture(tar: tarfile.TarFile, name: str) -> np.ndarray:
     except KeyError:
         file = None
     if file is None:
-        raise ValueError(f"{tar.name} has no file {name!r}.")
+        raise ValueError(f"{str(tar.name)} has no file {name!r}.")
     return np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
 
 

@@ -68,7 +68,11 @@ def inspect(options: argparse.Namespace) -> Path:
     chosen = scored[names.index(options.tracker)] if options.tracker else scored[0]
     out = options.out or options.results / "inspect" / options.task
     data = options.data or task["data"]
-    sequences = {item.name: item for item in load_items(task["task"], task["ask"], task["split"], data)}
+    sequences = {
+        item.name: item
+        for item in load_items(task["task"], task["ask"], task["split"], data)
+        if isinstance(item, TrackSequence)
+    }
     page = [f"# {options.task}: {chosen.tracker}", "", "Truth green, prediction red; below: IoU over time.", ""]
     for name in worst_sequences(chosen, options.worst):
         sequence, track = sequences[name], read_track(folder / chosen.tracker, name)
@@ -155,8 +159,8 @@ def _strip(iou: np.ndarray, known: np.ndarray, shown: Sequence[int], width: int)
     for level in (0.0, 0.5, 1.0):
         y = bottom - level * (bottom - top)
         draw.line((0, y, width, y), fill=(225, 225, 225))
-    for index in shown:
-        draw.line((places[index], bottom, places[index], STRIP), fill="black")
+    for tick in shown:
+        draw.line((places[tick], bottom, places[tick], STRIP), fill="black")
     points: list[tuple[float, float]] = [
         (x, bottom - value * (bottom - top)) for x, value in zip(places, iou, strict=True)
     ]

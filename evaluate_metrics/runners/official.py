@@ -56,7 +56,7 @@ def _any(folder: Path, sequences: Sequence[TrackSequence]) -> bool:
 
 def _folders(raw: Path, sequences: Sequence[TrackSequence]) -> list[Path]:
     """Folders of trackers; pytracking has one more level for the parameters, of which there may be several."""
-    found = []
+    found: list[Path] = []
     for path in sorted(path for path in raw.rglob("*") if path.is_dir()):
         if _any(path, sequences) and not any(above in path.parents for above in found):
             found.append(path)
