@@ -34,7 +34,10 @@ CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has 
 LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
-EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2"]
+EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
+PLOTS = ["matplotlib>=3.8"]  # of a report
+# OpenCV's CSRT and KCF; it holds all of opencv-python-headless, so have one of the two.
+BASELINES = ["opencv-contrib-python-headless>=4.8"]
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",
@@ -67,12 +70,14 @@ setup(
         "train": TRAIN + DISTRIBUTED,
         "data": DATA,
         "eval": EVAL,
+        "plots": PLOTS,
+        "baselines": BASELINES,
         "small": SMALL,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
-        "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
+        "dev": TRAIN + EVAL + PLOTS + CONVERT + LORA + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[

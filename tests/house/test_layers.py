@@ -44,6 +44,8 @@ JOINTS = {
     "tracking_elysium/cli/*.py": {"processing_elysium", "modeling_elysium"},
     # Runners put a model and a benchmark together; the metric folders below them stay self-contained.
     "evaluate_metrics/runners/*.py": {"dataset_scripts", *ALL_SHIPPED},
+    "evaluate_metrics/readers/*.py": {"dataset_scripts", "processing_elysium"},
+    "evaluate_metrics/baselines/*.py": {"processing_elysium"},
 }
 ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it may need
     "processing_elysium/processing_elysium.py": 12,

@@ -1,0 +1,1 @@
+"""Baselines: trackers that are evaluated by the same runner as the model, `trackers.py` lists them."""
