@@ -18,6 +18,7 @@ import yaml
 
 from processing_elysium.prompts import Task
 
+from .feed_config import FeedConfig, LossConfig
 from .miniature.config import BuildConfig, TowerConfig
 
 __all__ = ["PARTS", "Recipe", "SourceConfig", "StageConfig", "from_plain", "load_recipe", "load_yaml"]
@@ -79,6 +80,8 @@ class StageConfig:
         repeats: batches in a row that ask different questions about the same clips, which are read once.
         eval_sources: mixture for evaluation, when `arguments` ask for one (`eval_strategy`).
         eval_items: conversations of an evaluation.
+        feed: how items become batches.
+        loss: what is added to the cross-entropy on the answers.
 
         arguments: how: fields of `trl.SFTConfig`, such as max_steps or num_train_epochs, per_device_train_batch_size,
             gradient_accumulation_steps, learning_rate, lr_scheduler_type, logging_steps, report_to, eval_strategy,
@@ -97,6 +100,8 @@ class StageConfig:
     repeats: int = 1
     eval_sources: list[SourceConfig] = field(default_factory=list)
     eval_items: int = 64
+    feed: FeedConfig = field(default_factory=FeedConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     arguments: dict[str, Any]
 
     def __post_init__(self) -> None:
