@@ -82,8 +82,8 @@ class StreamCursor:
     ) -> None:
         if readers > len(source.shards):
             raise ValueError(
-                f"{readers} readers (processes x workers) share {len(source.shards)} shard(s) of a stream; cut it into "
-                f"{readers} shards at least, or use fewer workers."
+                f"{readers} readers (processes x workers) share {len(source.shards)} shard(s) of a stream; cut it "
+                f"into {readers} shards at least, or use fewer workers."
             )
         self._source, self._reader, self._readers, self._seed = source, reader, readers, tuple(seed)
         self.turn, self.place, self.entry = position or (0, 0, 0)
