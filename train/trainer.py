@@ -6,37 +6,25 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 from trl import SFTTrainer
 
+from .checkpoints import AtomicCheckpoints
 from .collator import IGNORED
-from .config import PARTS, StageConfig
+from .config import StageConfig
+from .engines import with_a_frame
 from .optimizer import MuonAdamW, is_hidden_matrix
+from .parts import part_of
 
-__all__ = ["ElysiumTrainer", "freeze_all_but", "part_of"]
-
-
-def part_of(name: str) -> str:
-    """The part of the model (one of `PARTS`) that the parameter `name` belongs to; the head goes with the text."""
-    for part in PARTS:
-        if f"{part}." in name:
-            return part
-    return "language_model"
+__all__ = ["ElysiumTrainer"]
 
 
-def freeze_all_but(model: PreTrainedModel, parts: list[str]) -> None:
-    """Let only `parts` learn."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) in parts)
-
-
-class ElysiumTrainer(SFTTrainer):
+class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
     """`SFTTrainer` that computes logits of labelled tokens only and gives each part of the model its learning rate.
 
     TRL's fused head visits every position, and most of ours are visual tokens, prompts and padding.
 
     Args:
-        stage: its `learning_rate_scale` and `muon_learning_rate` are read.
+        stage: its `train` (a factor per part) and `muon_learning_rate` are read.
         **kwargs: passed to `SFTTrainer`.
     """
 
@@ -56,15 +44,16 @@ class ElysiumTrainer(SFTTrainer):
         Args:
             model: the model, possibly wrapped for distributed training.
             inputs: a collated batch with `labels` `(B, T)`.
-            return_outputs: also return the model's outputs (the logits of the last position only).
+            return_outputs: also return the model's outputs (the logits before labelled tokens only).
             num_items_in_batch: labelled tokens of all micro-batches and devices; None counts those of this batch.
         """
+        inputs = with_a_frame(inputs, self.accelerator.unwrap_model(model).config)
         labels = inputs["labels"][:, 1:]
         rest = {name: value for name, value in inputs.items() if name != "labels"}
-        outputs = model(**rest, use_cache=False, logits_to_keep=1, output_hidden_states=True)
         asked = labels != IGNORED
-        # The model's own logits, scaled or capped as its language model asks.
-        logits = self.accelerator.unwrap_model(model).compute_logits(outputs.hidden_states[-1][:, :-1][asked]).float()
+        # The model picks the positions itself: outside of its forward, sharded weights are not there.
+        outputs = model(**rest, use_cache=False, logits_to_keep=functional.pad(asked, (0, 1)))
+        logits = outputs.logits.float()  # (labelled tokens, V)
         total = functional.cross_entropy(logits, labels[asked], reduction="sum")
         count = asked.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=total.device)
         loss = total / count.clamp(min=1)
@@ -105,7 +94,7 @@ class ElysiumTrainer(SFTTrainer):
             settings[by_muon].append(
                 {
                     "params": parameters,
-                    "lr": rates[by_muon] * self.stage.learning_rate_scale.get(part, 1.0),
+                    "lr": rates[by_muon] * self.stage.train[part],
                     "weight_decay": self.args.weight_decay if decays else 0.0,
                 }
             )
