@@ -86,12 +86,18 @@ def training_arguments(stage: StageConfig, recipe: Recipe, output: Path, use_cpu
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"stage {stage.name!r}: arguments: {error}; they are the fields of trl.SFTConfig.") from error
-    if stage.muon_learning_rate is not None and (arguments.deepspeed_plugin or arguments.fsdp_plugin_args):
+    if stage.muon_learning_rate is not None and _is_sharded(arguments):
         raise ValueError(
             f"stage {stage.name!r}: muon_learning_rate needs whole matrices, which DeepSpeed and FSDP cut up; drop "
             "it, or train with torchrun alone."
         )
     return arguments
+
+
+def _is_sharded(arguments: SFTConfig) -> bool:
+    """Whether DeepSpeed or FSDP was asked for, in the recipe or by the launcher."""
+    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return bool(arguments.deepspeed_plugin or arguments.fsdp_plugin_args or launched)
 
 
 def _accumulation(stage: StageConfig) -> dict[str, Any]:

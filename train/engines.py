@@ -28,7 +28,7 @@ from transformers.integrations.deepspeed import (
 
 from .collator import IGNORED
 
-__all__ = ["check_loaded", "gathered", "unsharded", "with_a_frame"]
+__all__ = ["check_loaded", "describe_engine", "gathered", "join_processes", "name_layers", "unsharded", "with_a_frame"]
 
 
 def with_a_frame(inputs: dict[str, Any], config: Any) -> dict[str, Any]:
@@ -82,6 +82,27 @@ def unsharded() -> Iterator[None]:
     finally:
         if config is not None:
             set_hf_deepspeed_config(config)
+
+
+def join_processes(arguments: Any) -> None:
+    """Let DeepSpeed know the processes before a model is sharded; on CPUs accelerate leaves that out.
+
+    Args:
+        arguments: `SFTConfig` of the stage.
+    """
+    if arguments.deepspeed_plugin is not None:
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend=distributed.get_backend(), auto_mpi_discovery=False)
+
+
+def name_layers(model: PreTrainedModel) -> None:
+    """Leave in `_no_split_modules` only layers that the model has.
+
+    FSDP shards by that list and refuses a name that it does not find; CLIP's list names layers of its text half.
+    """
+    present = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = [name for name in model._no_split_modules or [] if name in present]
 
 
 @contextlib.contextmanager
@@ -145,7 +166,8 @@ def _files_of_tensors(folder: Path) -> dict[str, str]:
 
 def describe_engine(accelerator: Any) -> str:
     """What shards the training, in words, for the card: `DeepSpeed ZeRO-3`, `FSDP2`, `2 processes`, `1 process`."""
-    if (config := deepspeed_config()) is not None:
+    config = deepspeed_config()
+    if accelerator.distributed_type == "DEEPSPEED" and config is not None:
         return f"DeepSpeed ZeRO-{config.get('zero_optimization', {}).get('stage', 0)}"
     if getattr(accelerator, "is_fsdp2", False):
         return "FSDP2"

@@ -52,6 +52,9 @@ def save_model(
             whole = ElysiumForConditionalGeneration(model.config)
         whole.generation_config = model.generation_config
         model = whole
+    if state_dict is not None and model.config.tie_word_embeddings:  # some engines copy what is one tensor
+        tied = model._tied_weights_keys or {}
+        state_dict = {name: value for name, value in state_dict.items() if name not in tied}
     pipeline = VideoTrackingPipeline(model=model, processor=processor, task="video-tracking", device=model.device)
     pipeline.save_pretrained(temporary, state_dict=state_dict)
     if add is not None:

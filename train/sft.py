@@ -30,7 +30,7 @@ from .checkpoints import newest_checkpoint
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, from_plain
 from .data import ConversationSource, stage_dataset
-from .engines import check_loaded, unsharded
+from .engines import check_loaded, join_processes, name_layers, unsharded
 from .finish import FINISHED, push_folder, save_model, stage_metrics, write_card
 from .lora import adapted, merged
 from .miniature.cpu import prepare_cpu
@@ -209,6 +209,7 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
     AcceleratorState._reset_state()
     GradientState._reset_state()
     arguments = training_arguments(stage, recipe, output, use_cpu)
+    join_processes(arguments)
     model = _read_model(stage, source)
     if is_deepspeed_zero3_enabled():
         check_loaded(model, source)
@@ -238,7 +239,11 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
 def _read_model(stage: StageConfig, source: Path) -> ElysiumForConditionalGeneration:
     """The model in `source` with the stage's number of tokens."""
     fields = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
-    return ElysiumForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, stage.dtype), **fields)
+    model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, stage.dtype), **fields)
+    # ZeRO-3's loader notes renames of older checkpoints even where none was made, and saving would undo them.
+    model._weight_conversions = None
+    name_layers(model)
+    return model
 
 
 def _is_first_process() -> bool:
