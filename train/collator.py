@@ -19,7 +19,6 @@ __all__ = ["IGNORED", "TASKS", "ConversationCollator"]
 
 IGNORED = -100
 TASKS = tuple(task.value for task in Task)
-NO_TASK = -1
 
 
 @dataclass
@@ -41,17 +40,15 @@ class ConversationCollator:
     def __call__(self, samples: Sequence[dict[str, Any]], info: dict[str, Any] | None = None) -> dict[str, Any]:
         """Collate B samples of F frames in all.
 
-        Without any frame, one black frame stands after the last token of the first conversation, where no answer sees
-        it: processes that share the tower's weights out would otherwise wait for this one forever.
-
         Args:
             samples: each with frames (H, W, 3) uint8 in the order of the image parts of its messages; `encoded` saves
                 tokenizing again; `skipped` has the reasons of items that were passed over.
             info: more to hand to the trainer.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels` and `task_ids` `(B, T)`, padded on the left; `pixel_values`
-            `(F, 3, H, W)`; `box_places` and `box_scales` `(M, 4, P)`, positions in the flattened (B, T); `info`.
+            `input_ids`, `attention_mask`, `labels` `(B, T)`, padded on the left; `pixel_values` `(F, 3, H, W)` unless
+            there is no frame; of the L labelled tokens, row by row, `task_ids` `(L,)`, in `TASKS`, and of the M boxes
+            among them `box_places` and `box_scales` `(M, 4, P)`, see `BoxPlaces`; `info`.
 
         Raises:
             ValueError: frames and image parts differ in number, or a conversation is longer than the context.
@@ -60,26 +57,25 @@ class ConversationCollator:
         for sample, row in zip(samples, rows, strict=True):
             self._check(sample, row)
         frames = [frame for sample in samples for frame in sample["frames"]]
-        row_tasks = [_answer_tasks(row, sample.get("tasks")) for row, sample in zip(rows, samples, strict=True)]
-        real_tokens = sum(map(len, rows))
-        if not frames:
-            frames = [np.zeros((8, 8, 3), np.uint8)]
-            rows[0], row_tasks[0] = self._with_a_frame(rows[0], row_tasks[0])
         length = max(map(len, rows))
         batch = {
             "input_ids": _padded([row.input_ids for row in rows], length, self.processor.tokenizer.pad_token_id),
             "attention_mask": _padded([np.ones(len(row), np.int64) for row in rows], length, 0),
             "labels": _padded([np.where(row.answers, row.input_ids, IGNORED) for row in rows], length, IGNORED),
-            "task_ids": _padded(row_tasks, length, NO_TASK),
-            "pixel_values": self.processor.image_processor(frames, return_tensors="pt")["pixel_values"],
         }
-        boxes = self._boxes(rows, length)
-        if boxes is not None:
+        if frames:
+            batch["pixel_values"] = self.processor.image_processor(frames, return_tensors="pt")["pixel_values"]
+        if all("tasks" in sample for sample in samples):
+            tasks = [_answer_tasks(row, sample["tasks"]) for row, sample in zip(rows, samples, strict=True)]
+            batch["task_ids"] = torch.from_numpy(np.concatenate(tasks))
+        if self.numbers is not None:
+            found = [self.numbers.locate(row.input_ids, row.answers) for row in rows]
+            boxes = BoxPlaces.joined(found, [int(row.answers.sum()) for row in rows], self.numbers.width)
             batch["box_places"] = torch.from_numpy(boxes.places)
             batch["box_scales"] = torch.from_numpy(boxes.scales).float()
         batch["info"] = {
             "samples": len(rows),
-            "tokens": real_tokens,
+            "tokens": sum(map(len, rows)),
             "frames": len(frames),
             "skipped": [reason for sample in samples for reason in sample.get("skipped", [])],
             **(info or {}),
@@ -98,30 +94,13 @@ class ConversationCollator:
                 f"the context of {self.context}; show fewer frames, keep fewer tokens, or ask fewer questions (turns)."
             )
 
-    def _with_a_frame(self, row: Encoded, tasks: np.ndarray) -> tuple[Encoded, np.ndarray]:
-        """A conversation without frames, and behind it the placeholders of one."""
-        count = self.processor.num_image_tokens
-        ids = np.concatenate([row.input_ids, np.full(count, self.processor.image_token_id)])
-        answers = np.concatenate([row.answers, np.zeros(count, bool)])
-        return Encoded(ids, answers), np.concatenate([tasks, np.full(count, NO_TASK)])
 
-    def _boxes(self, rows: Sequence[Encoded], length: int) -> BoxPlaces | None:
-        if self.numbers is None:
-            return None
-        found = [self.numbers.locate(row.input_ids, row.answers) for row in rows]
-        offsets = [number * length + length - len(row) for number, row in enumerate(rows)]
-        return BoxPlaces.joined(found, offsets, self.numbers.width)
-
-
-def _answer_tasks(row: Encoded, tasks: Sequence[str] | None) -> np.ndarray:
-    """(T,) number of the task (in `TASKS`) of each token of an answer, NO_TASK elsewhere."""
+def _answer_tasks(row: Encoded, tasks: Sequence[str]) -> np.ndarray:
+    """Number of the task (in `TASKS`) of each labelled token."""
     starts = np.diff(row.answers, prepend=False) & row.answers
-    turn = np.cumsum(starts) - 1
-    if tasks is None:
-        return np.full(len(row), NO_TASK)
     assert starts.sum() == len(tasks), (int(starts.sum()), tasks)
-    numbers = np.array([TASKS.index(task) for task in tasks])
-    return np.where(row.answers, numbers[turn], NO_TASK)
+    turn = np.cumsum(starts) - 1
+    return np.array([TASKS.index(task) for task in tasks], dtype=np.int64)[turn[row.answers]]
 
 
 def _padded(rows: Sequence[np.ndarray], length: int, value: int) -> torch.Tensor:

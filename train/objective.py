@@ -1,8 +1,8 @@
 """The numbers of boxes among an answer's tokens, and a loss that knows that 51 is nearer to 52 than 7 is.
 
 Cross-entropy treats every wrong number alike. The box that the probabilities of its numbers amount to in the mean has
-a loss by its overlap with the true one (ARTrack, arXiv 2303.15233). Shapes: M boxes in a batch, P tokens of a number
-at most, S number tokens of the vocabulary, V vocabulary.
+a loss by its overlap with the true one (ARTrack, arXiv 2303.15233). Shapes: L labelled tokens of a batch, M boxes in
+them, P tokens of a number at most, S number tokens of the vocabulary, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from processing_elysium.boxes import GRID
 
-__all__ = ["BoxPlaces", "NumberTokens", "pairwise_iou"]
+from .feed_config import LossConfig
+
+__all__ = ["AnswerLoss", "BoxPlaces", "NumberTokens", "answer_loss", "pairwise_iou"]
 
 DIGITS_AT_MOST = 3  # "100", which rounding writes at the frame's edge
 
@@ -26,7 +29,8 @@ class BoxPlaces:
     """Where the boxes of answers are.
 
     Attributes:
-        places: (M, 4, P) positions of their number tokens; a shorter number has its first position again.
+        places: (M, 4, P) their number tokens, as positions among the L labelled tokens (of a conversation or a batch,
+            row by row); a shorter number has its first position again.
         scales: (M, 4, P) float, what a digit at the position counts (10, 1); 0 where it fills up.
     """
 
@@ -34,9 +38,10 @@ class BoxPlaces:
     scales: np.ndarray
 
     @classmethod
-    def joined(cls, parts: Sequence[BoxPlaces], offsets: Sequence[int], width: int) -> BoxPlaces:
-        """The boxes of several conversations, `offsets` added to their positions; P is `width` where there is none."""
-        places = [part.places + offset for part, offset in zip(parts, offsets, strict=True)]
+    def joined(cls, parts: Sequence[BoxPlaces], counts: Sequence[int], width: int) -> BoxPlaces:
+        """The boxes of conversations with `counts` labelled tokens each, one after the other; `width` is P."""
+        offsets = np.cumsum([0, *counts])
+        places = [part.places + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
         empty = np.zeros((0, 4, width))
         return cls(
             np.concatenate([empty.astype(np.int64), *places]), np.concatenate([empty, *(p.scales for p in parts)])
@@ -92,8 +97,8 @@ class NumberTokens:
         boxes: list[list[list[int]]] = []
         run: list[list[int]] = []  # numbers of the box that is being read
         before = ""  # text since the last number
-        for place in np.flatnonzero(answers).tolist():
-            token = int(input_ids[place])
+        labelled = input_ids[answers].tolist()
+        for place, token in enumerate(labelled):
             if token in value_of:
                 if before == "" and run and self.width > 1:
                     run[-1].append(place)
@@ -161,3 +166,53 @@ def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     overlap = side.prod(-1)
     area = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(-1) + (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)
     return torch.where(known, overlap / (area - overlap).clamp(min=1e-6), 0.0)
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """Losses of the labelled tokens of a batch.
+
+    Attributes:
+        total: scalar, the sum to minimize: weighted cross-entropy and the boxes' overlap.
+        entropy: (L,) cross-entropy of each token, without weight or gradient.
+        iou: (M,) of the boxes that the model is most likely to write, the true answer before each of its tokens.
+    """
+
+    total: torch.Tensor
+    entropy: torch.Tensor
+    iou: torch.Tensor | None
+
+
+def answer_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    settings: LossConfig,
+    numbers: NumberTokens | None = None,
+    places: torch.Tensor | None = None,
+    scales: torch.Tensor | None = None,
+) -> AnswerLoss:
+    """Sum of the losses of labelled tokens; who calls it divides by the number of tokens of the whole batch.
+
+    The overlap of a box counts as much as its number tokens do at one each, so that the sum does not depend on how
+    boxes fall on accumulated batches and processes.
+
+    Args:
+        logits: (L, V) for the labelled tokens.
+        labels: (L,) those tokens.
+        settings: weights.
+        numbers: of the tokenizer; needed with `places`.
+        places: (M, 4, P) see `BoxPlaces`; None where boxes are not known.
+        scales: (M, 4, P) see `BoxPlaces`.
+    """
+    entropy = functional.cross_entropy(logits, labels, reduction="none")
+    total, iou = entropy.sum(), None
+    if numbers is not None and places is not None and scales is not None and places.numel():
+        written = scales > 0
+        if settings.number_weight != 1:
+            total = total + (settings.number_weight - 1) * entropy[places[written]].sum()
+        true = numbers.boxes_of(labels[places], scales)
+        iou = pairwise_iou(numbers.boxes_of(logits.detach()[places].argmax(-1), scales), true)
+        if settings.iou_weight:
+            overlap = pairwise_iou(numbers.mean_boxes(logits[places], scales), true)
+            total = total + settings.iou_weight * (written.sum((1, 2)) * (1 - overlap)).sum()
+    return AnswerLoss(total, entropy.detach(), iou)
