@@ -217,6 +217,9 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
     if stage.lora is not None:
         model = adapted(model, stage)
     freeze_all_but(model, stage.train)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()  # small steps would be lost in 16 bits
     settings = {"seed": recipe.seed, "writer": processor, "world_size": max(1, arguments.world_size)}
     items = ConversationSource(stage, arguments.per_device_train_batch_size, **settings)
     endless = any(config.source == "synthetic" and config.limit is None for config in stage.sources)
