@@ -60,6 +60,8 @@ def with_a_frame(inputs: dict[str, Any], config: Any) -> dict[str, Any]:
             old = inputs[name]
             new = value if isinstance(value, torch.Tensor) else old.new_full((len(ids), kept), value)
             padded[name] = torch.cat([new, old], dim=1)
+    if "labels" in padded:
+        padded["labels"][:, kept] = IGNORED  # the first token, which nothing stood before, is not predicted now either
     size = config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     padded["pixel_values"] = torch.zeros(1, 3, height, width, device=ids.device)
