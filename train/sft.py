@@ -30,7 +30,7 @@ from .checkpoints import newest_checkpoint
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, from_plain
 from .data import ConversationSource, stage_dataset
-from .engines import check_loaded, join_processes, name_layers, unsharded
+from .engines import check_loaded, join_processes, name_layers, spare_frozen_parts, unsharded
 from .finish import FINISHED, push_folder, save_model, stage_metrics, write_card
 from .lora import adapted, merged
 from .miniature.cpu import prepare_cpu
@@ -214,6 +214,8 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
     if is_deepspeed_zero3_enabled():
         check_loaded(model, source)
     processor = ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens)
+    if not (stage.lora is not None and is_deepspeed_zero3_enabled()):  # there TRL has to re-enter
+        spare_frozen_parts(model)
     if stage.lora is not None:
         model = adapted(model, stage)
     freeze_all_but(model, stage.train)

@@ -12,7 +12,8 @@ from .tiny_recipe import recipe, stage
 
 # Stage -> global batch, GPUs and items per GPU of the paper, and what other machines accumulate.
 PUBLISHED = [
-    ("stage1a", 256, 8, 32, 1),
+    ("stage1a", 256, 8, 8, 4),
+    ("stage1a", 256, 32, 8, 1),
     ("stage1b", 512, 32, 16, 1),
     ("stage2a", 512, 32, 16, 1),
     ("stage2a", 512, 8, 16, 4),
