@@ -122,7 +122,7 @@ def spare_frozen_parts(model: PreTrainedModel) -> None:
     transformers asks for them because checkpointing by re-entering needs them; ours does not re-enter, and a frozen
     tower would be run a second time and backward for nothing.
     """
-    model.enable_input_require_grads = lambda: None
+    setattr(model, "enable_input_require_grads", lambda: None)  # noqa: B010 - replaces a method of this model alone
 
 
 @contextlib.contextmanager

@@ -76,7 +76,8 @@ class Shape:
     @classmethod
     def of(cls, config: ElysiumConfig) -> Shape:
         """The sizes that a configuration tells."""
-        vision, text = config.vision_config, config.text_config
+        vision: Any = config.vision_config
+        text: Any = config.text_config
         inner = getattr(vision, "intermediate_size", None) or vision.hidden_size * getattr(vision, "mlp_ratio", 4)
         prefix = 0 if vision.model_type.startswith("siglip") else 1
         head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -141,7 +142,8 @@ def _scorer(config: ElysiumConfig) -> int:
     """Products that the selector makes of a patch to score it; 0 for compressors without scores."""
     if config.compressor_type != "t_selector":
         return 0
-    width = config.vision_config.hidden_size
+    vision: Any = config.vision_config
+    width = vision.hidden_size
     if config.selector_scorer == "positional":
         return width + config.num_patches
     hidden = config.selector_hidden_size or max(width // 2, 1)

@@ -12,7 +12,7 @@ import argparse
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = ["GrpoRecipe", "QuestionSource", "greedy_iou", "main", "run_grpo"]
 
 ANSWERED_WITH_BOXES = (Task.SOT, Task.RSOT, Task.REC)
 GREEDY_BATCH = 16
+DEFAULT_LENGTH = 256  # tokens of an answer
 
 
 @dataclass(kw_only=True)
@@ -133,7 +134,9 @@ class QuestionSource:
                     )
                 except ValueError:  # this task cannot be asked of this object
                     continue
-                truth = Truth(Task(str(name)), track.clipped_boxes, track.absent, self.processor.box_rounding)
+                truth = Truth(
+                    Task(str(name)), track.clipped_boxes, np.asarray(track.absent), self.processor.box_rounding
+                )
                 return {
                     "prompt": messages[:-1],
                     "images": [Image.fromarray(np.asarray(frame)) for frame in clip.frames],
@@ -167,7 +170,7 @@ def grpo_arguments(recipe: GrpoRecipe, output: Path, use_cpu: bool) -> GRPOConfi
     defaults = {
         "num_generations": 8,
         "per_device_train_batch_size": 8,
-        "max_completion_length": 256,
+        "max_completion_length": DEFAULT_LENGTH,
         "beta": 0.0,
         "save_steps": 50,
         "save_total_limit": 1,
@@ -201,22 +204,31 @@ def greedy_iou(
         length: most tokens of an answer.
     """
     was_training, values = model.training, []
+    generate = cast(Any, model).generate
     model.eval()
     for start in range(0, len(items), GREEDY_BATCH):
         some = items[start : start + GREEDY_BATCH]
         conversations = [_filled(item["prompt"], item["images"]) for item in some]
-        batch = processor.apply_chat_template(
+        batch: Any = processor.apply_chat_template(
             conversations,
             tokenize=True,
             return_dict=True,
             add_generation_prompt=True,
             processor_kwargs={"padding": True, "return_tensors": "pt"},
-        ).to(model.device)
-        answers = model.generate(**batch, do_sample=False, max_new_tokens=length)[:, batch["input_ids"].shape[1] :]
+        )
+        batch = batch.to(model.device)
+        answers = generate(**batch, do_sample=False, max_new_tokens=length)[:, batch["input_ids"].shape[1] :]
         for text, item in zip(processor.batch_decode(answers, skip_special_tokens=True), some, strict=True):
             values.append(iou_value(text, item["truth"]))
     model.train(was_training)
     return float(np.mean([value for value in values if value is not None]))
+
+
+def _clips_of_a_run(arguments: GRPOConfig) -> int:
+    """Clips that all steps ask about; each is asked about `num_generations` times in a round of answers."""
+    per_round, steps = arguments.generation_batch_size or 1, arguments.steps_per_generation or 1
+    rounds = -(-arguments.max_steps * arguments.gradient_accumulation_steps // steps)
+    return max(1, rounds) * (per_round // (arguments.num_generations or 1))
 
 
 def _filled(messages: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
@@ -257,22 +269,20 @@ def run_grpo(recipe: GrpoRecipe, output: Path, use_cpu: bool = True) -> Path:
     processor = ElysiumProcessor.from_pretrained(recipe.model)
     freeze_all_but(model, recipe.train)
     stage = recipe.stage()
-    settings = {"seed": recipe.seed, "writer": processor}
-    questions = QuestionSource(ConversationSource(stage, 1, **settings), processor, recipe.seed)
-    clips = arguments.generation_batch_size // arguments.num_generations  # of one round of answers
-    rounds = -(-arguments.max_steps * arguments.gradient_accumulation_steps // arguments.steps_per_generation)
+    questions = QuestionSource(ConversationSource(stage, 1, recipe.seed, processor), processor, recipe.seed)
     trainer = ElysiumGrpoTrainer(
         model=model,
         args=arguments,
         reward_funcs=[REWARDS[name] for name in recipe.rewards],
-        train_dataset=questions.dataset(max(1, rounds) * clips),
+        train_dataset=questions.dataset(_clips_of_a_run(arguments)),
         processing_class=processor,
     )
     held_out: list[dict[str, Any]] = []
     if recipe.eval_sources:
-        source = QuestionSource(ConversationSource(stage, 1, **settings, evaluation=True), processor, recipe.seed)
+        clips = ConversationSource(stage, 1, recipe.seed, processor, evaluation=True)
+        source = QuestionSource(clips, processor, recipe.seed)
         held_out = [source[item] for item in range(recipe.eval_items)]
-    length = arguments.max_completion_length
+    length = arguments.max_completion_length or DEFAULT_LENGTH
     before = greedy_iou(model, processor, held_out, length) if held_out else None
     trainer.train(resume_from_checkpoint=newest_checkpoint(output))
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)

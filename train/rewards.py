@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from processing_elysium.boxes import GRID, iou, parse_boxes
+from processing_elysium.boxes import GRID, Rounding, iou, parse_boxes
 from processing_elysium.prompts import Task
 
 __all__ = ["REWARDS", "Truth", "format_value", "iou_value", "presence_value"]
@@ -34,7 +34,7 @@ class Truth:
     task: Task
     boxes: np.ndarray
     absent: np.ndarray
-    rounding: str = "floor"
+    rounding: Rounding = "floor"
 
     @property
     def known(self) -> np.ndarray:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -194,7 +195,7 @@ def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, 
         metrics = stage_metrics(trainer, stage)
         save_model(
             model,
-            trainer.processing_class,
+            ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens),
             output / FINISHED,
             state,
             lambda folder: write_card(folder, model, recipe, metrics),
@@ -243,10 +244,10 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
 
 def _read_model(stage: StageConfig, source: Path) -> ElysiumForConditionalGeneration:
     """The model in `source` with the stage's number of tokens."""
-    fields = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
+    fields: dict[str, Any] = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, stage.dtype), **fields)
     # ZeRO-3's loader notes renames of older checkpoints even where none was made, and saving would undo them.
-    model._weight_conversions = None
+    model._weight_conversions = None  # type: ignore[assignment]
     name_layers(model)
     return model
 
