@@ -139,9 +139,14 @@ class StageConfig:
     global_batch_size: int | None = None
     arguments: dict[str, Any]
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """Part that learns -> factor on the learning rates."""
+        return check_train(self.train)
+
     def __post_init__(self) -> None:
         try:
-            self.train = check_train(self.train)
+            self.train = self.factors
         except ValueError as error:
             raise ValueError(f"stage {self.name!r}: {error}") from None
         if self.dtype not in DTYPES:

@@ -28,7 +28,16 @@ from transformers.integrations.deepspeed import (
 
 from .collator import IGNORED
 
-__all__ = ["check_loaded", "describe_engine", "gathered", "join_processes", "name_layers", "unsharded", "with_a_frame"]
+__all__ = [
+    "check_loaded",
+    "describe_engine",
+    "gathered",
+    "join_processes",
+    "name_layers",
+    "spare_frozen_parts",
+    "unsharded",
+    "with_a_frame",
+]
 
 
 def with_a_frame(inputs: dict[str, Any], config: Any) -> dict[str, Any]:
@@ -60,6 +69,8 @@ def with_a_frame(inputs: dict[str, Any], config: Any) -> dict[str, Any]:
             old = inputs[name]
             new = value if isinstance(value, torch.Tensor) else old.new_full((len(ids), kept), value)
             padded[name] = torch.cat([new, old], dim=1)
+    if "labels" in padded:
+        padded["labels"][:, kept] = IGNORED  # the first token, which nothing stood before, is not predicted now either
     size = config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     padded["pixel_values"] = torch.zeros(1, 3, height, width, device=ids.device)
@@ -103,6 +114,15 @@ def name_layers(model: PreTrainedModel) -> None:
     """
     present = {type(module).__name__ for module in model.modules()}
     model._no_split_modules = [name for name in model._no_split_modules or [] if name in present]
+
+
+def spare_frozen_parts(model: PreTrainedModel) -> None:
+    """Let activation checkpointing not ask for gradients of embeddings that nothing below learns from.
+
+    transformers asks for them because checkpointing by re-entering needs them; ours does not re-enter, and a frozen
+    tower would be run a second time and backward for nothing.
+    """
+    setattr(model, "enable_input_require_grads", lambda: None)  # noqa: B010 - replaces a method of this model alone
 
 
 @contextlib.contextmanager

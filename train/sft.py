@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -30,7 +31,7 @@ from .checkpoints import newest_checkpoint
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, from_plain
 from .data import ConversationSource, stage_dataset
-from .engines import check_loaded, join_processes, name_layers, unsharded
+from .engines import check_loaded, join_processes, name_layers, spare_frozen_parts, unsharded
 from .finish import FINISHED, push_folder, save_model, stage_metrics, write_card
 from .lora import adapted, merged
 from .miniature.cpu import prepare_cpu
@@ -194,7 +195,7 @@ def train_stage(stage: StageConfig, recipe: Recipe, source: Path, output: Path, 
         metrics = stage_metrics(trainer, stage)
         save_model(
             model,
-            trainer.processing_class,
+            ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens),
             output / FINISHED,
             state,
             lambda folder: write_card(folder, model, recipe, metrics),
@@ -214,9 +215,14 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
     if is_deepspeed_zero3_enabled():
         check_loaded(model, source)
     processor = ElysiumProcessor.from_pretrained(source, num_image_tokens=model.config.num_image_tokens)
+    if not (stage.lora is not None and is_deepspeed_zero3_enabled()):  # there TRL has to re-enter
+        spare_frozen_parts(model)
     if stage.lora is not None:
         model = adapted(model, stage)
     freeze_all_but(model, stage.train)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()  # small steps would be lost in 16 bits
     settings = {"seed": recipe.seed, "writer": processor, "world_size": max(1, arguments.world_size)}
     items = ConversationSource(stage, arguments.per_device_train_batch_size, **settings)
     endless = any(config.source == "synthetic" and config.limit is None for config in stage.sources)
@@ -238,10 +244,10 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
 
 def _read_model(stage: StageConfig, source: Path) -> ElysiumForConditionalGeneration:
     """The model in `source` with the stage's number of tokens."""
-    fields = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
+    fields: dict[str, Any] = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
     model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, stage.dtype), **fields)
     # ZeRO-3's loader notes renames of older checkpoints even where none was made, and saving would undo them.
-    model._weight_conversions = None
+    model._weight_conversions = None  # type: ignore[assignment]
     name_layers(model)
     return model
 

@@ -47,10 +47,12 @@ def make_start(recipe: Recipe, output: Path) -> tuple[ElysiumForConditionalGener
         elif recipe.assemble is not None:
             model, processor = assemble(recipe.assemble, recipe.seed)
         else:
+            assert recipe.model is not None  # a recipe has one of the three
             model = ElysiumForConditionalGeneration.from_pretrained(recipe.model)
             processor = ElysiumProcessor.from_pretrained(recipe.model)
         if recipe.tower is not None:
-            synthetic = SyntheticConfig(recipe.tower.data_seed, model.config.vision_config.image_size)
+            vision: Any = model.config.vision_config
+            synthetic = SyntheticConfig(recipe.tower.data_seed, vision.image_size)
             pretrain_tower(
                 model.model.vision_tower,
                 processor.image_processor,
@@ -89,10 +91,11 @@ def assemble(settings: AssembleConfig, seed: int) -> tuple[ElysiumForConditional
     if settings.image_size is not None:
         vision_config = type(vision_config)(**{**vision_config.to_dict(), "image_size": settings.image_size})
     text_config = causal.config
+    image_token_id: Any = tokenizer.convert_tokens_to_ids(IMAGE)
     config = ElysiumConfig(
         vision_config=vision_config,
         text_config=text_config,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_id=image_token_id,
         tie_word_embeddings=bool(getattr(text_config, "tie_word_embeddings", False)),
         **settings.elysium,
     )
@@ -101,7 +104,7 @@ def assemble(settings: AssembleConfig, seed: int) -> tuple[ElysiumForConditional
     _take_text(model, causal)
     _take_tower(model, tower)
     size = vision_config.image_size
-    normalization = _normalization(settings.vision, vision_config.model_type)
+    normalization: dict[str, Any] = _normalization(settings.vision, vision_config.model_type)
     processor = ElysiumProcessor(
         image_processor=ElysiumImageProcessor(size={"height": size, "width": size}, **normalization),
         tokenizer=tokenizer,
@@ -109,7 +112,7 @@ def assemble(settings: AssembleConfig, seed: int) -> tuple[ElysiumForConditional
     )
     if settings.system is not None:
         template = f'set vicuna = "{settings.system}"'
-        processor.chat_template = _SYSTEM.sub(lambda _: template, processor.chat_template, count=1)
+        processor.chat_template = _SYSTEM.sub(lambda _: template, str(processor.chat_template), count=1)
     return model, processor
 
 
@@ -154,13 +157,13 @@ def _take_text(model: ElysiumForConditionalGeneration, causal: Any) -> None:
 def _take_tower(model: ElysiumForConditionalGeneration, tower: Any) -> None:
     """Copy the tower as far as it is built; position embeddings of another frame size are interpolated."""
     ours = model.model.vision_tower
+    vision: Any = model.config.vision_config
     wanted, state = ours.state_dict(), tower.state_dict()
     for name in wanted:
         if "position_embedding" in name and name in state and state[name].shape != wanted[name].shape:
             width = wanted[name].shape[-1]
-            size = model.config.vision_config.image_size
             dummy = torch.zeros(1, wanted[name].numel() // width, width)
-            positions = tower.embeddings.interpolate_pos_encoding(dummy, size, size)
+            positions = tower.embeddings.interpolate_pos_encoding(dummy, vision.image_size, vision.image_size)
             state[name] = positions.reshape(wanted[name].shape)
     missing = sorted(set(wanted) - set(state) - {name for name in wanted if name.endswith("position_ids")})
     if missing:

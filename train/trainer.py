@@ -209,7 +209,7 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
             settings[by_muon].append(
                 {
                     "params": parameters,
-                    "lr": rates[by_muon] * self.stage.train[part],
+                    "lr": rates[by_muon] * self.stage.factors[part],
                     "weight_decay": self.args.weight_decay if decays else 0.0,
                 }
             )
