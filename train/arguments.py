@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from transformers.integrations import is_tensorboard_available
 from trl import SFTConfig
 
 from .batches import accumulation_steps
@@ -64,7 +65,7 @@ def training_arguments(stage: StageConfig, recipe: Recipe, output: Path, use_cpu
         "save_steps": 500,
         "save_total_limit": 1,
         "logging_steps": 10,
-        "report_to": [],
+        "report_to": ["tensorboard"] if is_tensorboard_available() else [],
         "bf16": not use_cpu,
         "activation_checkpointing": False,
         "dataloader_num_workers": recipe.workers,
@@ -141,6 +142,8 @@ def plan_steps(arguments: SFTConfig, clips_per_pass: int, endless: bool) -> int:
     )
     if arguments.max_steps <= 0:
         if endless:
-            raise ValueError("arguments give no max_steps, and synthetic clips have no end; give it, or a `limit`.")
+            raise ValueError(
+                "arguments give no max_steps, and synthetic clips and streams have no end; give it, or a `limit`."
+            )
         arguments.max_steps = math.ceil(arguments.num_train_epochs * clips_per_pass / per_step)
     return arguments.max_steps * per_step

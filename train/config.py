@@ -111,6 +111,8 @@ class StageConfig:
         repeats: batches in a row that ask different questions about the same clips, which are read once.
         eval_sources: mixture for evaluation, when `arguments` ask for one (`eval_strategy`).
         eval_items: conversations of an evaluation.
+        eval_pictures: of these, the first so many whose boxes and answers are drawn after each evaluation, into
+            `pictures/` of the stage's folder; 0 draws none.
         feed: how items become batches.
         loss: what is added to the cross-entropy on the answers.
 
@@ -134,6 +136,7 @@ class StageConfig:
     repeats: int = 1
     eval_sources: list[SourceConfig] = field(default_factory=list)
     eval_items: int = 64
+    eval_pictures: int = 4
     feed: FeedConfig = field(default_factory=FeedConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     global_batch_size: int | None = None

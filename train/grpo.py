@@ -123,7 +123,7 @@ class QuestionSource:
         """
         number, clip = self.clips.clip(item, 0)
         record, rng = clip.record, np.random.default_rng([self.seed, item, 8])
-        weights = self.clips.mixture.configs[number].tasks
+        weights = self.clips.configs[number].tasks
         shares = np.array(list(weights.values())) / sum(weights.values())
         for name in rng.choice(list(weights), size=len(weights), replace=False, p=shares):
             for place in rng.permutation(len(record.objects)):

@@ -27,6 +27,7 @@ from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 
 from .arguments import plan_steps, training_arguments
+from .callbacks import PredictionPictures
 from .checkpoints import newest_checkpoint
 from .collator import ConversationCollator
 from .config import Recipe, StageConfig, from_plain
@@ -225,21 +226,29 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
             parameter.data = parameter.data.float()  # small steps would be lost in 16 bits
     settings = {"seed": recipe.seed, "writer": processor, "world_size": max(1, arguments.world_size)}
     items = ConversationSource(stage, arguments.per_device_train_batch_size, **settings)
-    endless = any(config.source == "synthetic" and config.limit is None for config in stage.sources)
+    endless = items.mixture.endless or any(
+        config.source == "synthetic" and config.limit is None for config in stage.sources
+    )
     num_items = plan_steps(arguments, len(items.mixture), endless)
     evaluation = None
     if stage.eval_sources:
         eval_items = ConversationSource(stage, arguments.per_device_eval_batch_size, **settings, evaluation=True)
         evaluation = stage_dataset(eval_items, stage.eval_items)
-    return ElysiumTrainer(
+    context = getattr(model.config.text_config, "max_position_embeddings", None)
+    trainer = ElysiumTrainer(
         stage=stage,
+        items=items,
         model=model,
         args=arguments,
         train_dataset=stage_dataset(items, num_items),
         eval_dataset=evaluation,
         processing_class=processor,
-        data_collator=ConversationCollator(processor),
+        data_collator=ConversationCollator(processor, context),
     )
+    if evaluation is not None and stage.eval_pictures:
+        shown = [eval_items[number] for number in range(min(stage.eval_pictures, stage.eval_items))]
+        trainer.add_callback(PredictionPictures(shown, processor))
+    return trainer
 
 
 def _read_model(stage: StageConfig, source: Path) -> ElysiumForConditionalGeneration:
