@@ -70,7 +70,8 @@ class FeedProgress(TrainerCallback, ExportableState):
         """
         if not state.global_step:
             return
-        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {}).get("states", [])
+        known: Any = state.stateful_callbacks or {}  # by name, whatever the library annotates
+        saved = known.get(type(self).__name__, {}).get("attributes", {}).get("states", [])
         if len(saved) <= self.rank:
             raise ValueError(
                 f"the checkpoint of step {state.global_step} tells of {len(saved)} process(es), this is number "
@@ -89,7 +90,8 @@ class FeedProgress(TrainerCallback, ExportableState):
                 states = [None] * distributed.get_world_size()
                 distributed.all_gather_object(states, own)
             self._states = states
-            state.stateful_callbacks[type(self).__name__] = self.state()
+            known: Any = state.stateful_callbacks
+            known[type(self).__name__] = self.state()
 
 
 class PredictionPictures(TrainerCallback):
@@ -122,7 +124,7 @@ class PredictionPictures(TrainerCallback):
         for row in rows:
             sheet[top : top + row.shape[0], : row.shape[1]] = row
             top += row.shape[0]
-        path = Path(args.output_dir) / FOLDER / f"step-{state.global_step:06d}.png"
+        path = Path(args.output_dir or ".") / FOLDER / f"step-{state.global_step:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         Image.fromarray(sheet).save(part, format="PNG")

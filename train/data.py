@@ -262,7 +262,7 @@ class ConversationSource:
             self._shown[group, row] = self.clip(group, row, skipped)
         return self._shown[group, row]
 
-    def clip(self, group: int, row: int, skipped: list[str]) -> tuple[int, Clip]:
+    def clip(self, group: int, row: int, skipped: list[str] | None = None) -> tuple[int, Clip]:
         """Clip `row` of the batches of `group`, a run of `stage.repeats` batches of one process that show the same.
 
         Args:
@@ -273,6 +273,7 @@ class ConversationSource:
         Returns:
             The number of its source and the clip.
         """
+        skipped = [] if skipped is None else skipped
         item = group * self.batch_size + row
         for attempt in range(_ATTEMPTS):
             number, index = self.mixture.locate(item + attempt * _SUBSTITUTE)

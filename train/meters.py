@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Means", "Throughput", "peak_flops", "training_flops"]
+__all__ = ["Means", "Throughput", "peak_flops", "spread"]
 
 GIB = 2**30
 # Dense bfloat16 operations per second (the manufacturer's data sheets), by a part of the device's name.
@@ -71,7 +71,7 @@ class Counts:
         tokens: without padding.
         padded_tokens: with it.
         frames: encoded.
-        flops: operations that the model needs for these, see `training_flops`.
+        flops: operations that the model needs for these, see `train.estimate.step_flops`.
         skipped: items that could not be used.
         waiting_s: seconds that training waited for its data.
         busy_s: seconds of training steps, this waiting included, evaluation and saving not.
@@ -162,50 +162,6 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
-
-
-def training_flops(model: torch.nn.Module, lengths: Sequence[int], frames: int, labelled: int) -> float:
-    """Operations of a forward and a backward pass, without what is computed twice or for padding.
-
-    A matrix of P numbers costs 2 P per token forward, 2 P backward for its input where anything before it (or itself)
-    learns, and 2 P for its own gradient where it learns. Attention is counted where a token can attend.
-
-    Args:
-        model: an `ElysiumForConditionalGeneration`; what learns is read from it.
-        lengths: tokens of each conversation.
-        frames: frames encoded.
-        labelled: tokens whose logits are computed.
-    """
-    parts = {"vision_tower": 0.0, "selector": 0.0, "multi_modal_projector": 0.0, "language_model": 0.0, "head": 0.0}
-    learns = dict.fromkeys(parts, False)
-    for name, parameter in model.named_parameters():
-        part = next((part for part in parts if f"{part}." in name), "head")
-        learns[part] |= parameter.requires_grad
-        if parameter.ndim > 1 and "embed" not in name:
-            parts[part] += parameter.numel()
-    config = model.config
-    text = config.text_config
-    parts["head"] = text.vocab_size * text.hidden_size
-    patches = frames * config.num_patches
-    tokens = {
-        "vision_tower": patches,
-        "selector": patches,
-        "multi_modal_projector": frames * config.num_image_tokens,
-        "language_model": sum(lengths),
-        "head": labelled,
-    }
-    vision = config.vision_config
-    attention = {
-        "vision_tower": 4.0 * vision.num_hidden_layers * vision.hidden_size * patches * config.num_patches,
-        "language_model": 2.0 * text.num_hidden_layers * text.hidden_size * sum(n * n for n in lengths),
-    }
-    total, below = 0.0, False
-    for part, size in parts.items():  # in the order of the data
-        below |= learns[part]
-        passes = 1 + below + learns[part]
-        inner = attention.get(part, 0.0) * (1 + 2 * below)
-        total += 2 * size * tokens[part] * passes + inner
-    return total
 
 
 def spread(counts: torch.Tensor) -> float:

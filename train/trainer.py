@@ -17,8 +17,9 @@ from .collator import IGNORED, TASKS
 from .config import StageConfig
 from .data import ConversationSource
 from .engines import with_a_frame
+from .estimate import Item, Shape, step_flops
 from .lengths import check_context
-from .meters import Means, Throughput, spread, training_flops
+from .meters import Means, Throughput, spread
 from .objective import AnswerLoss, answer_loss
 from .optimizer import MuonAdamW, is_hidden_matrix
 from .parts import part_of
@@ -48,28 +49,30 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
     def __init__(self, *, stage: StageConfig, items: ConversationSource | None = None, **kwargs: Any) -> None:
         self.stage, self.items = stage, items
         super().__init__(**kwargs)
-        text = self.model.config.text_config
-        context = getattr(text, "max_position_embeddings", None)
-        check_context(self.processing_class, stage, context)
-        self.numbers = getattr(self.data_collator, "numbers", None)
+        held: Any = self.model
+        context = getattr(held.config.text_config, "max_position_embeddings", None)
+        collator: Any = self.data_collator
+        check_context(collator.processor, stage, context)
+        self.numbers = collator.numbers
         if self.numbers is None and (stage.loss.iou_weight or stage.loss.number_weight != 1):
             raise ValueError(
                 f"stage {stage.name!r}: the loss looks at the numbers of boxes, and this tokenizer joins them with "
                 "other text; drop `loss`, or take a tokenizer that writes numbers or digits apart."
             )
         self.means = {mode: Means(MEANS, self.args.device) for mode in ("train", "eval")}
+        self.shape = Shape.of(held.config)
         self.throughput = Throughput(self.args.device)
         self.add_callback(StepClock(self.throughput))
         self.broken = BrokenItems(stage.feed.max_broken)
-        self.kept = torch.zeros(self.model.config.num_patches, device=self.args.device)
-        for name, module in self.model.named_modules():
+        self.kept = torch.zeros(held.config.num_patches, device=self.args.device)
+        for name, module in held.named_modules():
             if name.split(".")[-1] == "selector":
                 module.register_forward_hook(self._count_kept)
         self.batches: PlannedBatches | None = None
         if stage.feed.planned:
             assert items is not None, "feed plans batches of items"
             workers, batch_size = self.args.dataloader_num_workers, self.args.per_device_train_batch_size
-            self.batches = PlannedBatches(items, self.data_collator, batch_size, self.args.process_index, workers)
+            self.batches = PlannedBatches(items, collator, batch_size, self.args.process_index, workers)
             self.args.ignore_data_skip = True  # the batches go on by themselves
             self.add_callback(FeedProgress(self.batches, self.args.process_index))
 
@@ -103,11 +106,18 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
             self.broken = self.broken.count(info["samples"], info["skipped"])
             if self.batches is not None:
                 self.batches.took(info["place"])
-            lengths = batch["attention_mask"].sum(1).tolist()
-            labelled = int((batch["labels"] != IGNORED).sum())
-            flops = training_flops(self.accelerator.unwrap_model(self.model), lengths, info["frames"], labelled)
-            self.throughput.add(info, batch["input_ids"].numel(), flops)
+            self.throughput.add(info, batch["input_ids"].numel(), self._flops(batch))
         return batches, count
+
+    def _flops(self, batch: dict[str, Any]) -> float:
+        """Operations that the model needs for a batch: nothing run twice, no padding."""
+        labelled, rows = int((batch["labels"] != IGNORED).sum()), len(batch["labels"])
+        items = [
+            Item(batch["info"]["frames"] / rows, tokens, labelled / rows)
+            for tokens in batch["attention_mask"].sum(1).tolist()
+        ]
+        lora = self.stage.lora is not None
+        return sum(step_flops(self.shape, item, self.stage.train, False, lora) for item in items)
 
     # ----------------------------------------------------------------------------------------------------------
     # loss
@@ -128,7 +138,8 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
             num_items_in_batch: labelled tokens of all micro-batches and devices; None counts those of this batch.
         """
         rest = with_a_frame(inputs, self.accelerator.unwrap_model(model).config)
-        apart = {name: rest.get(name) for name in ("labels", "task_ids", "box_places", "box_scales", "info")}
+        names = ("labels", "task_ids", "box_places", "box_scales", "info")
+        apart: dict[str, Any] = {name: rest.get(name) for name in names}
         rest = {name: value for name, value in rest.items() if name not in apart}
         asked = apart["labels"][:, 1:] != IGNORED
         labels = apart["labels"][:, 1:][asked]
