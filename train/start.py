@@ -91,6 +91,8 @@ def assemble(settings: AssembleConfig, seed: int) -> tuple[ElysiumForConditional
     if settings.image_size is not None:
         vision_config = type(vision_config)(**{**vision_config.to_dict(), "image_size": settings.image_size})
     text_config = causal.config
+    if settings.gguf_file is not None:  # read into float32; the note would forbid to train it
+        del text_config.quantization_config
     image_token_id: Any = tokenizer.convert_tokens_to_ids(IMAGE)
     config = ElysiumConfig(
         vision_config=vision_config,

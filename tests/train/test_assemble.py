@@ -1,5 +1,7 @@
 """A model put together from pretrained halves has their weights, sees frames of another size, and trains."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -112,6 +114,27 @@ def test_an_assembled_model_trains(tower, text, tmp_path):
     final = run_recipe(one, tmp_path / "run")
     card = (final / "README.md").read_text()
     assert f"vision tower `{tower[2]}` and the language model `{text}`" in card and "license: other" in card
+
+
+def test_a_gguf_file_is_read_into_plain_weights(text, tmp_path, monkeypatch):
+    """What transformers makes of a GGUF file still says that it is quantized, and a trainer would refuse it."""
+    TOWERS["siglip"]().save_pretrained(tmp_path / "tower")
+    read, asked = LlamaForCausalLM.from_pretrained, []
+
+    def of_gguf(name, *, gguf_file=None, **options):
+        asked.append(gguf_file)
+        model = read(name, **options)
+        model.config.quantization_config = {"quant_method": "gguf", "gguf_file": gguf_file}
+        return model
+
+    monkeypatch.setattr("train.start.AutoModelForCausalLM", SimpleNamespace(from_pretrained=of_gguf))
+    monkeypatch.setattr("train.start.AutoTokenizer.from_pretrained", lambda name, **_: _tokenizer(name))
+    model, _ = assemble(settings(tmp_path / "tower", text, gguf_file="a.gguf"), seed=0)
+    assert asked == ["a.gguf"] and not hasattr(model.config.text_config, "quantization_config")
+
+
+def _tokenizer(folder):
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(("half", "key"), [("vision", "vision"), ("text", "text")])
