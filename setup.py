@@ -29,7 +29,8 @@ CORE = [
     "rich>=13.0",
 ]
 DATA = ["opencv-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
-TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", *DATA]  # torch.optim.Muon is there from 2.9
+# torch.optim.Muon is there from 2.9
+TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", "tensorboard>=2.17", *DATA]
 CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
 LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]

@@ -1,13 +1,15 @@
 """Sources of clips: frames and their record, by number.
 
 Training mixes sources and knows nothing else of where data comes from. `SyntheticSource` draws clips, `RecordsSource`
-reads any file of records; an adapter of a corpus writes such a file or is a source of its own.
+reads any file of records; an adapter of a corpus writes such a file. What cannot be read by number is a stream
+(`streams.py`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +22,10 @@ from processing_elysium.video_source import VideoSource
 from .records import VideoRecord, parse_record
 from .synthetic import SPLITS, SyntheticConfig, make_clip
 
-__all__ = ["Clip", "RecordsSource", "Source", "SyntheticSource", "open_frames", "open_recorded"]
+__all__ = [
+    "Clip", "RecordedClip", "RecordsSource", "Source", "SyntheticSource", "check_boxes", "open_frames",
+    "open_recorded", "records_in",
+]  # fmt: skip
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 _START_ATTEMPTS = 30
@@ -29,16 +34,49 @@ _START_ATTEMPTS = 30
 class Clip(Protocol):
     """What a source gives: F frames `(H, W, 3)` uint8 RGB, and a record whose boxes belong to exactly these."""
 
-    frames: Any
-    record: VideoRecord
+    @property
+    def frames(self) -> Any:
+        """The frames; a clip of files decodes them when they are first looked at."""
+
+    @property
+    def record(self) -> VideoRecord:
+        """What is known about them."""
 
 
-@dataclass(frozen=True)
 class RecordedClip:
-    """Frames read from files, and their record."""
+    """A record of the frames that are shown; the frames are read from their files when they are first looked at.
 
-    frames: list[np.ndarray]
-    record: VideoRecord
+    Args:
+        record: what is known about exactly these frames.
+        where: the file of the record, named in errors.
+        root: folder that the record's `video` is relative to.
+
+    Raises:
+        ValueError: a box lies outside the frame, with the record's id.
+    """
+
+    def __init__(self, record: VideoRecord, where: str, root: str | os.PathLike[str] = ".") -> None:
+        self.record, self._where, self._root = record, where, root
+        self._frames: list[np.ndarray] | None = None
+        check_boxes(record)
+
+    @property
+    def frames(self) -> list[np.ndarray]:
+        """F frames `(H, W, 3)` uint8 RGB, decoded once.
+
+        Raises:
+            ValueError: a file is missing or broken, or ends before the annotation does; with the record's id.
+        """
+        if self._frames is None:
+            try:
+                self._frames = self.decode()
+            except (ValueError, OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+                raise ValueError(f"{self._where}, record {self.record.id!r}: {error}") from error
+        return self._frames
+
+    def decode(self) -> list[np.ndarray]:
+        """Read the frames."""
+        return open_frames(self.record, self._root) if self.record.frame_indices else []
 
 
 class Source(Protocol):
@@ -114,6 +152,7 @@ class RecordsSource:
         path: the file.
         root: folder that the records' `video` is relative to; None: that of the file.
         max_interval: largest distance between the frames of a clip, in annotated frames (paper: 1 to 60).
+        index: find where every record begins; without it, only records at hand can be read (`clip_of`).
 
     Raises:
         ValueError: the file does not exist or holds no record.
@@ -122,6 +161,7 @@ class RecordsSource:
     path: str
     root: str | None = None
     max_interval: int = 60
+    index: bool = True
     shuffled = True
 
     def __post_init__(self) -> None:
@@ -131,14 +171,9 @@ class RecordsSource:
             raise ValueError(
                 f"{self.path} does not exist; give the path of a file of records (working folder: {os.getcwd()})."
             )
-        self._starts: list[int] = []
-        offset = 0
-        with open(self.path, "rb") as file:
-            for line in file:
-                if line.strip():
-                    self._starts.append(offset)
-                offset += len(line)
-        if not self._starts:
+        # An array, not a list of numbers: twenty million records are 160 MB, which workers share.
+        self._starts = np.fromiter((start for start, _ in records_in(self.path)), np.int64) if self.index else []
+        if self.index and not len(self._starts):
             raise ValueError(f"{self.path} holds no record; write one JSON object per line.")
 
     def __len__(self) -> int:
@@ -148,23 +183,37 @@ class RecordsSource:
         """Parse record `index`."""
         # Opened anew each time: worker processes must not share the position in one open file.
         with open(self.path, "rb") as file:
-            file.seek(self._starts[index])
+            file.seek(int(self._starts[index]))
             line = file.readline()
+        return self.parse(line, index)
+
+    def parse(self, line: bytes, index: int) -> VideoRecord:
+        """Parse a line of the file; errors name the file and the record."""
         try:
             return parse_record(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{self.path}, record {index}: {error}") from error
 
     def read(self, index: int, num_frames: int, rng: np.random.Generator, batch_rng: np.random.Generator) -> Clip:
-        """Read a clip of record `index` that starts where an object is seen; see [`Source.read`]."""
-        record = self.record(index)
+        """A clip of record `index` that starts where an object is seen; see [`Source.read`]."""
+        return self.clip_of(self.record(index), num_frames, rng)
+
+    def clip_of(self, record: VideoRecord, num_frames: int, rng: np.random.Generator) -> Clip:
+        """A clip of a record; nothing is decoded before its frames are looked at.
+
+        A record of a conversation alone, without pictures, gives no frames.
+
+        Raises:
+            ValueError: the video is missing, or a box lies outside the frame; with the record's id.
+        """
         root = Path(self.path).parent if self.root is None else Path(self.root)
         try:
+            if record.video is None and record.frame_indices is None and record.messages:
+                return RecordedClip(replace(record, frame_indices=None), self.path)
             if record.frame_indices is None:
                 record = replace(record, frame_indices=list(range(_count_frames(record, root))))
-            record = record.at(self._positions(record, num_frames, rng))
-            return RecordedClip(open_frames(record, root), record)
-        except (ValueError, OSError) as error:
+            return RecordedClip(record.at(self._positions(record, num_frames, rng)), self.path, root)
+        except (ValueError, OSError, SyntaxError) as error:
             raise ValueError(f"{self.path}, record {record.id!r}: {error}") from error
 
     def _positions(self, record: VideoRecord, num_frames: int, rng: np.random.Generator) -> list[int]:
@@ -175,6 +224,33 @@ class RecordsSource:
             if not known or any(row[positions[0]] for row in known):
                 return positions
         return positions
+
+
+def records_in(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Lines of a file of records that hold one, each with the byte it starts at."""
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            if line.strip():
+                yield offset, line
+            offset += len(line)
+
+
+def check_boxes(record: VideoRecord) -> None:
+    """Refuse boxes that no part of the frame is in; a box that sticks out is cut when it is written.
+
+    Raises:
+        ValueError: an object is called present where its box lies outside the frame.
+    """
+    for number, track in enumerate(record.objects):
+        outside = (track.boxes[:, :2] >= 1).any(axis=1) | (track.boxes[:, 2:] <= 0).any(axis=1)  # False for NaN
+        wrong = np.flatnonzero(outside & ~track.absent)
+        if len(wrong):
+            frame = record.frame_indices[wrong[0]] if record.frame_indices else wrong[0]
+            raise ValueError(
+                f"object {number} has the box {track.boxes[wrong[0]].round(3).tolist()} outside the frame in frame "
+                f"{frame}; correct it, or mark the frame in `absent`."
+            )
 
 
 def open_frames(record: VideoRecord, root: str | os.PathLike[str] = ".") -> list[np.ndarray]:

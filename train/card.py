@@ -30,7 +30,13 @@ NO_LICENSE = "none stated"
 DRAWN = "synthetic"
 
 
-def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_path: Path, folder: str) -> str:
+def model_card(
+    model: ElysiumForConditionalGeneration,
+    recipe: Recipe,
+    recipe_path: Path,
+    folder: str,
+    metrics: dict[str, Any] | None = None,
+) -> str:
     """Write the card.
 
     Args:
@@ -38,6 +44,7 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         recipe: what it was trained by; its files of records are read for their licenses.
         recipe_path: named in the card.
         folder: name of the published folder, for the example.
+        metrics: of its last stage, see `train.finish.stage_metrics`; None where they are not known.
 
     Returns:
         Markdown with the Hub's header.
@@ -64,6 +71,7 @@ def model_card(model: ElysiumForConditionalGeneration, recipe: Recipe, recipe_pa
         recipe=recipe_path.as_posix(),
         stages="\n".join(_stage_rows(recipe)),
         data="\n".join(_data_rows(sources)),
+        metrics="\n".join(_metric_rows(metrics or {})),
         limits=_limits(config, drawn_only, recipe.build is not None, tasks),
     )
 
@@ -98,9 +106,25 @@ def _compressor(config: Any) -> str:
     return f"the T-Selector (scorer `{config.selector_scorer}`)" if "selector" in kind else f"the compressor `{kind}`"
 
 
+def _metric_rows(metrics: dict[str, Any]) -> list[str]:
+    """One row per number of the last stage."""
+    rows = [("steps", metrics.get("steps")), ("items of a step", metrics.get("global_batch_size"))]
+    rows += [("trained with", metrics.get("engine")), ("loss, mean of the last logs", metrics.get("train_loss"))]
+    rows += [(f"evaluation: {name.replace('_', ' ')}", value) for name, value in metrics.get("evaluation", {}).items()]
+    if best := metrics.get("best"):
+        rows.append((f"best {best['metric'].replace('_', ' ')}, at step {best['step']}", best["value"]))
+    shown = [(name, f"{value:.4f}" if isinstance(value, float) else value) for name, value in rows]
+    return [f"| {name} | {value} |" for name, value in shown if value is not None] or ["| not recorded | |"]
+
+
 def _start(recipe: Recipe) -> str:
     if recipe.model is not None:
         return f"Training started from `{recipe.model}`."
+    if (halves := recipe.assemble) is not None:
+        return (
+            f"Training started from the vision tower `{halves.vision}` and the language model `{halves.text}`; "
+            "selector and projector were new."
+        )
     tower = ""
     if recipe.tower is not None:
         tower = (
@@ -112,7 +136,8 @@ def _start(recipe: Recipe) -> str:
 
 def _stage_rows(recipe: Recipe) -> list[str]:
     """One row per stage; the number of tokens holds until a later stage changes it."""
-    tokens = recipe.build.elysium.get("num_image_tokens") if recipe.build is not None else None
+    made = recipe.build or recipe.assemble
+    tokens = made.elysium.get("num_image_tokens") if made is not None else None
     rows = []
     for stage in recipe.stages:
         tokens = stage.num_image_tokens or tokens
@@ -123,16 +148,19 @@ def _stage_rows(recipe: Recipe) -> list[str]:
 def _stage_row(stage: StageConfig, tokens: int | None) -> str:
     given = stage.arguments
     low, high = stage.num_frames
+    if stage.global_batch_size is not None:
+        batch = f"{stage.global_batch_size} in all"
+    else:
+        batch = f"{given.get('per_device_train_batch_size', 8)}"
+        if (accumulated := given.get("gradient_accumulation_steps", 1)) > 1:
+            batch += f" x {accumulated}"
     steps = given.get("max_steps") or f"{given.get('num_train_epochs', 3)} epochs"
-    batch = f"{given.get('per_device_train_batch_size', 8)}"
-    if (accumulated := given.get("gradient_accumulation_steps", 1)) > 1:
-        batch += f" x {accumulated}"
     rate = f"{given.get('learning_rate', 'default')}"
     if stage.muon_learning_rate is not None:
         rate += f", Muon {stage.muon_learning_rate}"
     cells = (
         stage.name,
-        ", ".join(stage.train),
+        ", ".join(stage.train) + (" (LoRA)" if stage.lora is not None else ""),
         f"{low}" if low == high else f"{low} to {high}",
         tokens or "as it started",
         steps,

@@ -5,24 +5,31 @@ A stage says what is trained, from what, and how: the last is handed to TRL's `S
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from processing_elysium.prompts import Task
 
+from .feed_config import FeedConfig, LossConfig
 from .miniature.config import BuildConfig, TowerConfig
+from .parts import PARTS, check_train
+from .plain import from_plain, load_yaml
 
-__all__ = ["PARTS", "Recipe", "SourceConfig", "StageConfig", "from_plain", "load_recipe", "load_yaml"]
+__all__ = [
+    "PARTS",
+    "AssembleConfig",
+    "LoraSettings",
+    "Recipe",
+    "SourceConfig",
+    "StageConfig",
+    "from_plain",
+    "load_recipe",
+    "load_yaml",
+]
 
-PARTS = ("vision_tower", "selector", "multi_modal_projector", "language_model")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(kw_only=True)
@@ -59,14 +66,39 @@ class SourceConfig:
 
 
 @dataclass(kw_only=True)
+class LoraSettings:
+    """Low-rank adapters (LoRA) for the language model's layers; they are merged into the weights when a stage ends.
+
+    Attributes:
+        r: rank.
+        alpha: scale; the update counts alpha / r.
+        dropout: share of inputs dropped before the adapters.
+        target_modules: linear layers of the language model that get an adapter, by the end of their name.
+    """
+
+    r: int = 64
+    alpha: int = 128
+    dropout: float = 0.05
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+
+    def __post_init__(self) -> None:
+        if self.r < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.target_modules:
+            raise ValueError(f"lora is {self}; give r and alpha from 1, dropout in [0, 1), and target_modules.")
+
+
+@dataclass(kw_only=True)
 class StageConfig:
     """One stage of supervised fine-tuning (paper, section 4.2 and table of stages).
 
     Attributes:
         name: of its output folder.
 
-        train: what is trained: parts of the model that learn; the rest is frozen.
-        learning_rate_scale: factor on the learning rates by part of the model.
+        train: what is trained: part of the model -> factor on the learning rates (a list of parts: 1 each); the rest
+            is frozen.
+        lora: the language model learns by adapters of these settings; None trains its weights.
+        dtype: of weights that are held; those that learn and are not float32 should be adapters' bases only.
         muon_learning_rate: train the matrices of the hidden layers by Muon with this rate, see `train.optimizer`;
             None trains them like the rest, by the optimizer that `arguments` names.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
@@ -79,15 +111,22 @@ class StageConfig:
         repeats: batches in a row that ask different questions about the same clips, which are read once.
         eval_sources: mixture for evaluation, when `arguments` ask for one (`eval_strategy`).
         eval_items: conversations of an evaluation.
+        eval_pictures: of these, the first so many whose boxes and answers are drawn after each evaluation, into
+            `pictures/` of the stage's folder; 0 draws none.
+        feed: how items become batches.
+        loss: what is added to the cross-entropy on the answers.
 
+        global_batch_size: items of an optimizer step over all processes; `gradient_accumulation_steps` then follows,
+            see `train.batches`. None takes what `arguments` say.
         arguments: how: fields of `trl.SFTConfig`, such as max_steps or num_train_epochs, per_device_train_batch_size,
             gradient_accumulation_steps, learning_rate, lr_scheduler_type, logging_steps, report_to, eval_strategy,
             activation_checkpointing, deepspeed. `train.arguments` has our defaults and what is refused.
     """
 
     name: str
-    train: list[str] = field(default_factory=lambda: list(PARTS))
-    learning_rate_scale: dict[str, float] = field(default_factory=dict)
+    train: dict[str, float] | list[str] = field(default_factory=lambda: dict.fromkeys(PARTS, 1.0))
+    lora: LoraSettings | None = None
+    dtype: str = "float32"
     muon_learning_rate: float | None = None
     num_image_tokens: int | None = None
     sources: list[SourceConfig]
@@ -97,22 +136,58 @@ class StageConfig:
     repeats: int = 1
     eval_sources: list[SourceConfig] = field(default_factory=list)
     eval_items: int = 64
+    eval_pictures: int = 4
+    feed: FeedConfig = field(default_factory=FeedConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    global_batch_size: int | None = None
     arguments: dict[str, Any]
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """Part that learns -> factor on the learning rates."""
+        return check_train(self.train)
+
     def __post_init__(self) -> None:
-        for name, parts in (("train", self.train), ("learning_rate_scale", list(self.learning_rate_scale))):
-            unknown = sorted(set(parts) - set(PARTS))
-            if unknown:
-                raise ValueError(f"stage {self.name!r}: {name} names {unknown}; the parts of the model are {PARTS}.")
+        try:
+            self.train = self.factors
+        except ValueError as error:
+            raise ValueError(f"stage {self.name!r}: {error}") from None
+        if self.dtype not in DTYPES:
+            raise ValueError(f"stage {self.name!r}: dtype is {self.dtype!r}; give one of {DTYPES}.")
+        if self.lora is not None and self.muon_learning_rate is not None:
+            raise ValueError(
+                f"stage {self.name!r}: Muon is for whole matrices, not for adapters; drop one of the two."
+            )
         if not self.sources:
             raise ValueError(f"stage {self.name!r}: sources is empty; give one source or more.")
         if not 1 <= self.num_frames[0] <= self.num_frames[1]:
             raise ValueError(
                 f"stage {self.name!r}: num_frames is {list(self.num_frames)}; give [fewest, most], from 1."
             )
-        for name in ("turns", "repeats", "eval_items"):
-            if getattr(self, name) < 1:
+        for name in ("turns", "repeats", "eval_items", "global_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name!r}: {name} is {getattr(self, name)}; give 1 or more.")
+
+
+@dataclass(kw_only=True)
+class AssembleConfig:
+    """A model put together from a pretrained vision tower and a pretrained language model; the rest starts anew.
+
+    Attributes:
+        vision: folder or Hub id of a CLIP, SigLIP or DINOv2 model.
+        text: folder or Hub id of a decoder-only language model with its tokenizer. With `gguf_file`, the folder of it.
+        gguf_file: name of a GGUF file in that folder, which is read in place of safetensors.
+        image_size: side of the frames in pixels; position embeddings are interpolated to it. None keeps the tower's.
+        system: system message of the chat template in place of Vicuna's; None keeps it.
+        elysium: further fields of `ElysiumConfig`.
+    """
+
+    vision: str
+    text: str
+    gguf_file: str | None = None
+    image_size: int | None = None
+    system: str | None = None
+    elysium: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -124,6 +199,7 @@ class Recipe:
         workers: processes that read and tokenize.
         threads: CPU threads of the training process; 0 leaves PyTorch's choice.
         build: the model to make, or None to start from `model`.
+        assemble: pretrained halves to put together, or None.
         model: folder or Hub id to start from.
         tower: pretraining of the vision tower, or None.
         tracking_defaults: options of tracking that are found to suit the result; published in its processor's
@@ -135,111 +211,28 @@ class Recipe:
     workers: int = 1
     threads: int = 0
     build: BuildConfig | None = None
+    assemble: AssembleConfig | None = None
     model: str | None = None
     tower: TowerConfig | None = None
     tracking_defaults: dict[str, Any] = field(default_factory=dict)
     stages: list[StageConfig]
 
     def __post_init__(self) -> None:
-        if (self.build is None) == (self.model is None):
-            raise ValueError("a recipe starts from either `build:` (a new model) or `model:` (a saved one); give one.")
+        if sum(start is not None for start in (self.build, self.assemble, self.model)) != 1:
+            raise ValueError(
+                "a recipe starts from either `build:` (a new model), `assemble:` (pretrained halves) or `model:` (a "
+                "saved one); give one."
+            )
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages are named {names}; give each a name of its own, it is its output folder.")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number; YAML 1.1 asks for 1.0e-3 and takes the rest for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def load_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a YAML recipe; unknown keys and wrong types raise a ValueError that says where."""
-    return load_yaml(Recipe, path)
-
-
-def load_yaml(kind: type, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Any:
-    """Read a YAML file as the dataclass `kind`.
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe; unknown keys and wrong types raise a ValueError that says where.
 
     Args:
-        kind: what the file describes.
         path: the file.
-        overrides: `key=value` with YAML values; dots go inward, numbers into lists (`stages.0.turns=2`).
-
-    Raises:
-        ValueError: an override has no "=" or leads nowhere, or see `from_plain`.
+        overrides: `key=value`, see `train.plain.override`.
     """
-    value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ValueError(f"override {override!r} has no '='; write KEY=VALUE.")
-        *outer, last = key.split(".")
-        target = value
-        try:
-            for name in outer:
-                target = target[int(name)] if isinstance(target, list) else target.setdefault(name, {})
-            target[int(last) if isinstance(target, list) else last] = yaml.load(text, Loader=_Loader)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"override {override!r} leads nowhere in {path} ({error}).") from error
-    return from_plain(kind, value, str(path))
-
-
-def from_plain(kind: Any, value: Any, where: str) -> Any:
-    """Turn YAML's plain values into the annotated type `kind`.
-
-    Args:
-        kind: a dataclass or a type as its fields are annotated with.
-        value: mappings, lists, numbers, texts.
-        where: named in errors.
-
-    Raises:
-        ValueError: an unknown key, a missing one, or a value of another type.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if type(None) in arguments:
-        if value is None:
-            return None
-        return from_plain(next(a for a in arguments if a is not type(None)), value, where)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where}: expected a mapping, found {value!r}.")
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(value) - set(hints))
-        if unknown:
-            raise ValueError(f"{where}: unknown key(s) {unknown}; allowed are {sorted(hints)}.")
-        plain = {key: from_plain(hints[key], item, f"{where}: {key}") for key, item in value.items()}
-        required = [f.name for f in dataclasses.fields(kind) if _is_required(f)]
-        if missing := [name for name in required if name not in plain]:
-            raise ValueError(f"{where}: the key(s) {missing} are missing.")
-        try:
-            return kind(**plain)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    if origin is list:
-        if not isinstance(value, list):
-            raise ValueError(f"{where}: expected a list, found {value!r}.")
-        return [from_plain(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
-    if origin is tuple:
-        if not isinstance(value, list) or len(value) != len(arguments):
-            raise ValueError(f"{where}: expected {len(arguments)} values, found {value!r}.")
-        return tuple(from_plain(a, item, where) for a, item in zip(arguments, value, strict=True))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where}: expected a mapping, found {value!r}.")
-        return {key: from_plain(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ValueError(f"{where}: expected {kind.__name__}, found {value!r}.")
-
-
-def _is_required(item: dataclasses.Field) -> bool:
-    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    return load_yaml(Recipe, path, overrides)

@@ -103,7 +103,7 @@ def test_a_short_video_and_one_of_unknown_length(folder):
 )
 def test_what_cannot_be_read_names_its_record(folder, changes, message):
     with pytest.raises(ValueError, match=message):
-        read(source_of(folder, record(**changes)), 2)
+        _ = read(source_of(folder, record(**changes)), 2).frames
 
 
 def test_files_that_are_no_records(tmp_path):

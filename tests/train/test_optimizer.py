@@ -10,6 +10,7 @@ from train.miniature.build import build_model
 from train.miniature.patches import PatchSource
 from train.miniature.pretrain_tower import mirrored
 from train.optimizer import MuonAdamW, is_hidden_matrix
+from train.parts import PARTS
 from train.sft import make_trainer
 
 from .tiny_recipe import BUILD, TOWER, recipe, stage
@@ -96,7 +97,7 @@ def start(tmp_path_factory):
 def test_each_part_has_its_rate(tmp_path, start, muon):
     one = stage(
         muon_learning_rate=muon,
-        learning_rate_scale={"vision_tower": 0.1},
+        train={**dict.fromkeys(PARTS, 1.0), "vision_tower": 0.1},
         arguments={"learning_rate": 0.001, "weight_decay": 0.3, **({} if muon else {"optim": "adafactor"})},
     )
     trainer = make_trainer(one, recipe(), start, tmp_path, use_cpu=True)

@@ -10,12 +10,13 @@ from dataset_scripts.records import ObjectTrack, VideoRecord, write_records
 from dataset_scripts.synthetic import SyntheticConfig
 from tests.modeling.tiny_models import TEXT, left_padded, tiny_frames, tiny_model, tiny_prompt
 from train.collator import IGNORED
-from train.config import PARTS, SourceConfig
+from train.config import SourceConfig
 from train.data import ConversationSource
 from train.miniature.build import build_model
 from train.miniature.pretrain_tower import pretrain_tower
+from train.parts import PARTS, part_of
 from train.sft import main, make_trainer, run_recipe
-from train.trainer import ElysiumTrainer, part_of
+from train.trainer import ElysiumTrainer
 
 from .tiny_recipe import BUILD, PLAIN, TOWER, recipe, stage, synthetic
 

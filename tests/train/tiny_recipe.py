@@ -44,6 +44,7 @@ def stage(batch_size=BATCH, tasks=None, arguments=None, **changes):
             "per_device_train_batch_size": batch_size,
             "max_steps": 2,
             "learning_rate": 1e-2,
+            "report_to": [],
             **(arguments or {}),
         },
     }
