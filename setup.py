@@ -35,6 +35,7 @@ LORA = ["peft>=0.18"]
 QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7"]
+GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",
@@ -68,11 +69,12 @@ setup(
         "data": DATA,
         "eval": EVAL,
         "small": SMALL,
+        "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
         "dev": TRAIN + EVAL + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[
