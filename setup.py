@@ -39,6 +39,7 @@ EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1
 PLOTS = ["matplotlib>=3.8"]  # of a report
 # OpenCV's CSRT and KCF; it holds all of opencv-python-headless, so have one of the two.
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
+GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
     "pytest>=8.0",
@@ -74,11 +75,12 @@ setup(
         "plots": PLOTS,
         "baselines": BASELINES,
         "small": SMALL,
+        "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
         "dev": TRAIN + EVAL + PLOTS + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + CONVERT + LORA + QUANTIZE + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[
