@@ -47,7 +47,7 @@ class ConversationCollator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels` `(B, T)`, padded on the left; `pixel_values` `(F, 3, H, W)` unless
-            there is no frame; of the L labelled tokens, row by row, `task_ids` `(L,)`, in `TASKS`, and of the M boxes
+            there is no frame; of the L labeled tokens, row by row, `task_ids` `(L,)`, in `TASKS`, and of the M boxes
             among them `box_places` and `box_scales` `(M, 4, P)`, see `BoxPlaces`; `info`.
 
         Raises:
@@ -96,7 +96,7 @@ class ConversationCollator:
 
 
 def _answer_tasks(row: Encoded, tasks: Sequence[str]) -> np.ndarray:
-    """Number of the task (in `TASKS`) of each labelled token."""
+    """Number of the task (in `TASKS`) of each labeled token."""
     starts = np.diff(row.answers, prepend=False) & row.answers
     assert starts.sum() == len(tasks), (int(starts.sum()), tasks)
     turn = np.cumsum(starts) - 1

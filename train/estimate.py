@@ -44,7 +44,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Item:
-    """What one item is on average: frames F, tokens T (visual ones included), labelled tokens of them."""
+    """What one item is on average: frames F, tokens T (visual ones included), labeled tokens of them."""
 
     frames: float
     tokens: float
@@ -108,7 +108,7 @@ class Shape:
         return Flops(*(layers * value for value in (linear, 4 * item.tokens**2 * width, last)))
 
     def head_flops(self, item: Item) -> float:
-        """Forward; logits are made of labelled tokens only."""
+        """Forward; logits are made of labeled tokens only."""
         return 2 * item.labels * self.text[1] * self.text[4]
 
     def between_flops(self, item: Item) -> tuple[float, float, float]:

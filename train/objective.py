@@ -1,7 +1,7 @@
 """The numbers of boxes among an answer's tokens, and a loss that knows that 51 is nearer to 52 than 7 is.
 
 Cross-entropy treats every wrong number alike. The box that the probabilities of its numbers amount to in the mean has
-a loss by its overlap with the true one (ARTrack, arXiv 2303.15233). Shapes: L labelled tokens of a batch, M boxes in
+a loss by its overlap with the true one (ARTrack, arXiv 2303.15233). Shapes: L labeled tokens of a batch, M boxes in
 them, P tokens of a number at most, S number tokens of the vocabulary, V vocabulary.
 """
 
@@ -29,7 +29,7 @@ class BoxPlaces:
     """Where the boxes of answers are.
 
     Attributes:
-        places: (M, 4, P) their number tokens, as positions among the L labelled tokens (of a conversation or a batch,
+        places: (M, 4, P) their number tokens, as positions among the L labeled tokens (of a conversation or a batch,
             row by row); a shorter number has its first position again.
         scales: (M, 4, P) float, what a digit at the position counts (10, 1); 0 where it fills up.
     """
@@ -39,7 +39,7 @@ class BoxPlaces:
 
     @classmethod
     def joined(cls, parts: Sequence[BoxPlaces], counts: Sequence[int], width: int) -> BoxPlaces:
-        """The boxes of conversations with `counts` labelled tokens each, one after the other; `width` is P."""
+        """The boxes of conversations with `counts` labeled tokens each, one after the other; `width` is P."""
         offsets = np.cumsum([0, *counts])
         places = [part.places + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
         empty = np.zeros((0, 4, width))
@@ -97,8 +97,8 @@ class NumberTokens:
         boxes: list[list[list[int]]] = []
         run: list[list[int]] = []  # numbers of the box that is being read
         before = ""  # text since the last number
-        labelled = input_ids[answers].tolist()
-        for place, token in enumerate(labelled):
+        labeled = input_ids[answers].tolist()
+        for place, token in enumerate(labeled):
             if token in value_of:
                 if before == "" and run and self.width > 1:
                     run[-1].append(place)
@@ -170,7 +170,7 @@ def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class AnswerLoss:
-    """Losses of the labelled tokens of a batch.
+    """Losses of the labeled tokens of a batch.
 
     Attributes:
         total: scalar, the sum to minimize: weighted cross-entropy and the boxes' overlap.
@@ -191,13 +191,13 @@ def answer_loss(
     places: torch.Tensor | None = None,
     scales: torch.Tensor | None = None,
 ) -> AnswerLoss:
-    """Sum of the losses of labelled tokens; who calls it divides by the number of tokens of the whole batch.
+    """Sum of the losses of labeled tokens; who calls it divides by the number of tokens of the whole batch.
 
     The overlap of a box counts as much as its number tokens do at one each, so that the sum does not depend on how
     boxes fall on accumulated batches and processes.
 
     Args:
-        logits: (L, V) for the labelled tokens.
+        logits: (L, V) for the labeled tokens.
         labels: (L,) those tokens.
         settings: weights.
         numbers: of the tokenizer; needed with `places`.

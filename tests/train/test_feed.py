@@ -170,10 +170,10 @@ def test_what_is_logged(tmp_path, start):
 
 def _by_hand(batch):
     shape = Shape.of(build_model(BUILD, 0)[0].config)
-    rows, labelled = len(batch["labels"]), int((batch["labels"] != IGNORED).sum())
+    rows, labeled = len(batch["labels"]), int((batch["labels"] != IGNORED).sum())
     parts = dict.fromkeys(("vision_tower", "selector", "multi_modal_projector", "language_model"), 1.0)
     return sum(
-        step_flops(shape, Item(batch["info"]["frames"] / rows, tokens, labelled / rows), parts, False)
+        step_flops(shape, Item(batch["info"]["frames"] / rows, tokens, labeled / rows), parts, False)
         for tokens in batch["attention_mask"].sum(1).tolist()
     )
 
