@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -101,9 +102,21 @@ def _meteor(said: list[str], true: list[list[str]]) -> tuple[float, list[float]]
     from pycocoevalcap.meteor.meteor import Meteor
 
     java = Meteor()
-    score, items = java.compute_score(dict(enumerate(true)), {index: [text] for index, text in enumerate(said)})
-    java.meteor_p.stdout.close()
-    java.meteor_p.stderr.close()
+    try:
+        score, items = java.compute_score(dict(enumerate(true)), {index: [text] for index, text in enumerate(said)})
+    except (OSError, ValueError) as error:  # it ended: a closed pipe, or nothing where a number should be
+        java.lock.release()  # still held, and its destructor would wait for it for ever
+        java.meteor_p.kill()
+        with contextlib.suppress(OSError):  # what was not written any more
+            java.meteor_p.stdin.close()
+        last = java.meteor_p.stderr.read().decode("utf-8", "replace").strip()[-300:]
+        raise RuntimeError(
+            f"METEOR (Java) ended before it had scored {len(said)} captions; it asks for 2 GB of memory. It said: "
+            f"{last!r}. backend='python' does without."
+        ) from error
+    finally:
+        java.meteor_p.stdout.close()
+        java.meteor_p.stderr.close()
     return score, items
 
 

@@ -74,6 +74,21 @@ def test_without_java_and_without_the_package(monkeypatch):
     assert result["bleu_4"] is None and result["rouge_l"] is None and result["cider"] > 0
 
 
+def test_java_that_dies_is_named(monkeypatch, tmp_path):
+    pytest.importorskip("pycocoevalcap")
+    fake = tmp_path / "java"
+    fake.write_text("#!/bin/sh\necho 'Could not reserve enough space' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(RuntimeError, match=r"tokenizer \(Java\) failed with status 1: Could not reserve"):
+        evaluate_captions(["a cat"], ["a cat"], backend="java")
+    monkeypatch.setattr(module, "tokenize_ptb", tokenize_plain)
+    with pytest.raises(
+        RuntimeError, match=r"METEOR \(Java\) ended before it had scored 1 .*Could not reserve.*python"
+    ):
+        evaluate_captions(["a cat"], ["a cat"], backend="java")
+
+
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
