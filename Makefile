@@ -7,8 +7,9 @@ VIDEO ?= examples/sample.mp4
 MODEL ?= elysium
 # The small checkpoint of drawn shapes, which tests and docs/results.md run on
 DRAWN ?= tests/fixtures/drawn_shapes
-EXPRESSION ?= the bottle
-BOX ?= 158,58,216,199
+EXPRESSION ?=
+SAMPLE_BOX := 158,58,216,199
+BOX ?= $(if $(filter examples/sample.mp4,$(VIDEO)),$(SAMPLE_BOX))
 # Processes that run the tests; a file's tests stay together, in order, so that a run is like any other
 WORKERS ?= 2
 NEWEST ?= .venv-newest
@@ -57,9 +58,9 @@ test-slow: $(READY) ## the slow tests
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-track: $(READY) ## track the sample by words and by box: video, JSON and contact sheet in outputs/
-	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --expression "$(EXPRESSION)" $(call WRITE,by_words)
-	$(BIN)/elysium track $(VIDEO) --model $(MODEL) --box $(BOX) $(call WRITE,by_box)
+track: $(READY) ## track the sample by box, or VIDEO=... by BOX=... or EXPRESSION=...: video, JSON, contact sheet in outputs/
+	$(if $(EXPRESSION),$(BIN)/elysium track $(VIDEO) --model $(MODEL) --expression "$(EXPRESSION)" $(call WRITE,by_words))
+	$(if $(BOX),$(BIN)/elysium track $(VIDEO) --model $(MODEL) --box $(BOX) $(call WRITE,by_box))
 
 results: $(READY) ## evaluate the checkpoint of drawn shapes and write docs/results.md
 	$(BIN)/python -m evaluate_metrics.runners.synthetic --model $(DRAWN) --report docs/results.md
