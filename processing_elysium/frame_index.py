@@ -17,7 +17,7 @@ import numpy as np
 try:
     import av
 except ImportError:  # pragma: no cover - without PyAV there is no index, and decord reads unchecked
-    av = None
+    av = None  # type: ignore[assignment]
 
 NO_TIME = np.iinfo(np.int64).min
 _FORMATS_WITH_TIMES = ("mov", "matroska")  # these store the time of presentation of every packet
@@ -235,11 +235,11 @@ class FrameIndex:
             frame: number of the frame.
             earlier: so many key frames further to the front.
         """
-        place = int(np.searchsorted(self._key_frames, frame, side="right")) - 1
-        while place >= 0 and self._key_packets[place] > self.order[frame]:
-            place -= 1
-        place -= earlier
-        return int(self._key_packets[place]) if place >= 0 else -1
+        number = int(np.searchsorted(self._key_frames, frame, side="right")) - 1
+        while number >= 0 and self._key_packets[number] > self.order[frame]:
+            number -= 1
+        number -= earlier
+        return int(self._key_packets[number]) if number >= 0 else -1
 
     def _groups_are_closed(self) -> bool:
         """Whether decoding begins with a key frame, and no frame is shown before a key frame but decoded after it."""
@@ -265,9 +265,9 @@ def _without_jumps(packets: PacketTable) -> tuple[np.ndarray, np.ndarray]:
     known = np.flatnonzero(dts != NO_TIME)
     steps = np.diff(dts[known])
     usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
-    for place in np.flatnonzero(steps < 0):
-        later = known[place + 1]
-        shift = usual - steps[place]
+    for before in np.flatnonzero(steps < 0):
+        later = known[before + 1]
+        shift = usual - steps[before]
         for times in (pts, dts):
             times[later:][times[later:] != NO_TIME] += shift
     return pts, dts

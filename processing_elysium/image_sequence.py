@@ -227,8 +227,9 @@ def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
     if frames.ndim == 4:
         axis = next((axis for axis in first if frames.shape[axis] in (1, 3, 4)), None)
         if axis is not None:
-            move = torch.movedim if isinstance(frames, torch.Tensor) else np.moveaxis
-            return list(move(frames, axis, -1))
+            if isinstance(frames, torch.Tensor):
+                return list(torch.movedim(frames, axis, -1))
+            return list(np.moveaxis(frames, axis, -1))
     elif frames.ndim == 3:
         return list(frames)
     raise ValueError(

@@ -265,8 +265,8 @@ class ElysiumProcessor(ProcessorMixin):
                 raise ValueError(
                     f"conversation {index} has {wanted} image part(s) but `frames` holds {len(images)}; pass one each."
                 )
-        images = [list(item) for item in frames] if any(len(item) for item in frames) else None
-        return self(text=text, images=images, padding=True, return_tensors="pt", add_special_tokens=False)
+        shown = [list(item) for item in frames] if any(len(item) for item in frames) else None
+        return self(text=text, images=shown, padding=True, return_tensors="pt", add_special_tokens=False)
 
     def encode_tracking(
         self, task: Task | str, frames: Sequence[Any], add_generation_prompt: bool = True, **options: Any

@@ -21,7 +21,7 @@ from .frame_index import FrameIndex, PacketTable, read_packets
 try:
     import av
 except ImportError:  # pragma: no cover - files are then left to decord
-    av = None
+    av = None  # type: ignore[assignment]
 
 _SEEK_AHEAD = 48  # frames; decoding this many onwards is cheaper than a seek to a key frame
 _CHECKED_FRAMES = 32  # frames at the beginning whose order is compared with the index
@@ -148,7 +148,7 @@ class PyAVReader:
 
     def _decode_up_to(self, index: int) -> Any:
         """Decode on until frame `index` comes; None where one before it is missing, too, since others may be."""
-        for number, frame in self._frames:
+        for number, frame in self._frames or ():
             at = int(self.index.frame_of[number]) if self.index.is_numbered else self._cursor + 1
             if at < 0 or (at < self._first_sure and self._cursor < 0):
                 continue  # shown before the key frame from which we started: it may refer to what was not decoded
@@ -177,8 +177,8 @@ class PyAVReader:
         """Be ready to decode from a key frame before `index`, or from the beginning (`earlier` None)."""
         self._cursor, self._started_at, self._first_sure, self._size_changed = -1, -1, 0, False
         self._last = None
-        seeks = self._can_seek and self.index.is_numbered and earlier is not None
-        key = self.index.key_packet_before(index, earlier) if seeks else -1
+        seeks = self._can_seek and self.index.is_numbered
+        key = -1 if earlier is None or not seeks else self.index.key_packet_before(index, earlier)
         if key >= 0 and self.index.frame_of[key] > 0:
             self._frames = self._from_key(key)
             if self._frames is not None:

@@ -125,5 +125,5 @@ class _Watcher(importlib.abc.MetaPathFinder):
             for action in actions:
                 action(module)
 
-        spec.loader.exec_module = execute_and_act  # of this one loader object
+        spec.loader.exec_module = execute_and_act  # type: ignore[method-assign]  # of this one loader object
         return spec

@@ -60,8 +60,7 @@ class VideoSource(ABC):
 
     def chunks(self, size: int) -> Iterator[list[np.ndarray]]:
         """The whole video, `size` frames at a time; the last list may be shorter. Memory stays that of one list."""
-        if size < 1:
-            raise ValueError(f"`size`={size} must be at least 1.")
+        check_positive(size=size)
         start = 0
         while True:
             frames = self.read(range(start, start + size))
@@ -88,7 +87,8 @@ class VideoSource(ABC):
         """
         if self.num_frames is None or self.timestamp(0) is None:
             return None
-        return [float(self.timestamp(index)) for index in range(self.num_frames)]
+        known = [float(time) for time in map(self.timestamp, range(self.num_frames)) if time is not None]
+        return known if len(known) == self.num_frames else None
 
     def play_at(self, fps: float) -> None:
         """Take `fps` for the frame rate, whatever the source says, and count the time by it."""
@@ -123,6 +123,13 @@ class VideoSource(ABC):
             f"{self.name!r} breaks off after {index} frames ({reason}); going on with these. {advice}",
             stacklevel=_caller_level(),
         )
+
+
+def check_positive(**values: int) -> None:
+    """Raise ValueError naming the first argument that is below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"`{name}`={value} must be at least 1.")
 
 
 def _caller_level() -> int:

@@ -175,7 +175,7 @@ class AnswerFormats:
     def _read_range(self, low: range, high: range) -> tuple[NumberTokens, ...] | None:
         """Return the tokens of the numbers that left and top (`low`), and that right and bottom (`high`) may be."""
         found: list[dict[int, tuple[int, ...]]] = [{}, {}, {}, {}]
-        boxes = [(a, a, b, b) for a, b in zip(low, high, strict=True)]
+        boxes: list[tuple[int, ...]] = [(a, a, b, b) for a, b in zip(low, high, strict=True)]
         for first in range(0, len(boxes), _BOXES_PER_TEXT):
             chunk = boxes[first : first + _BOXES_PER_TEXT]
             parts = self._read(chunk)

@@ -147,7 +147,7 @@ class DraftedAnswerer(ClipAnswerer):
         free = self.batch_size - len(self._rows)
         # A pass for prompts delays the rows that go on, so it waits until a quarter of the batch is free.
         if self._queue and (free >= min(len(self._queue), max(self.batch_size // 4, 1)) or not self._rows):
-            self._admit([self._queue.popleft() for _ in range(min(free, len(self._queue)))])
+            self._start_rows([self._queue.popleft() for _ in range(min(free, len(self._queue)))])
         elif self._rows:
             self._verify()
         for slot in reversed(range(len(self._rows))):
@@ -187,7 +187,7 @@ class DraftedAnswerer(ClipAnswerer):
         row.take_forced()
         return row
 
-    def _admit(self, rows: list[AnswerRow]) -> None:
+    def _start_rows(self, rows: list[AnswerRow]) -> None:
         """Read the prompts of new rows, and their first drafts, in one pass."""
         self.encode_frames([frame for row in rows for frame in row.request.frames])
         with self.stats.timed("prefill"):

@@ -130,7 +130,8 @@ class Drafter:
         """
         if self.cursor.off_format:
             return self._repetition()[:most]
-        cursor, tokens = self.cursor.copy(), []
+        cursor = self.cursor.copy()
+        tokens: list[int] = []
         box = list(self._box) if self._frame == cursor.frame_in_clip else []
         end = cursor.frame_in_clip + self.frames_ahead
         while len(tokens) < most and not (cursor.off_format or cursor.finished):

@@ -122,9 +122,10 @@ class ZoomState:
         self.lost = 0  # frames in a row without a box
         self._elsewhere: Window | None = None  # the window under way, where it is a tile
 
-    def begin(self, frame: VideoFrame, box: np.ndarray) -> None:
-        """Take the frame in which the box (4,) in [0, 1] is known; every later question shows it first."""
+    def begin(self, frame: VideoFrame, box: np.ndarray) -> VideoFrame:
+        """Take the frame in which the box (4,) in [0, 1] is known; return its window, which every question shows."""
         self.template = known_window(frame, box)
+        return self.template
 
     def look(self, frame: VideoFrame, box: np.ndarray) -> tuple[VideoFrame, Window]:
         """Cut the search window for an object whose last box was `box` out of a frame."""
