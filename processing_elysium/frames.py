@@ -44,7 +44,7 @@ SAMPLED_FRAMES = 16  # frames shown of a longer one
 # index maths
 # --------------------------------------------------------------------------------------------------------------
 def even_indices(num_frames: int, count: int) -> list[int]:
-    """`count` frames spread evenly over a video: the middle of each of `count` equal parts (VideoQA: 16).
+    """Return `count` frames spread evenly over a video: the middle of each of `count` equal parts (VideoQA: 16).
 
     Args:
         num_frames: length of the video.
@@ -62,7 +62,7 @@ def even_indices(num_frames: int, count: int) -> list[int]:
 
 
 def interval_indices(num_frames: int, count: int, interval: int = 1, start: int = 0) -> list[int]:
-    """Up to `count` frames, `interval` apart, from `start` on; fewer where the video ends.
+    """Return up to `count` frames, `interval` apart, from `start` on; fewer where the video ends.
 
     Raises:
         ValueError: an argument is below 1 or `start` lies outside the video.
@@ -74,7 +74,7 @@ def interval_indices(num_frames: int, count: int, interval: int = 1, start: int 
 
 
 def random_indices(num_frames: int, count: int, max_interval: int, rng: RandomSource) -> list[int]:
-    """A training clip: a random interval that the video is long enough for, then a uniform start (paper, stage 2a).
+    """Draw a training clip: a random interval that fits into the video, then a uniform start (paper, stage 2a).
 
     Args:
         num_frames: length of the video.

@@ -111,7 +111,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
         self.actions: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The module's own spec, its loader followed by the actions; None for modules without a pending action."""
+        """Return the module's own spec, its loader followed by the actions; None for modules without any."""
         actions = self.actions.pop(fullname, None)
         if actions is None:
             return None

@@ -79,7 +79,7 @@ class VideoFile(VideoSource):
             return None
 
     def _decord_agrees(self) -> bool:
-        """Whether decord finds the frames of the index at their times; else it is dropped."""
+        """Return whether decord finds the frames of the index at their times; else it is dropped."""
         seconds, known = self._open_decord(), self._seconds
         if seconds is not None and known is not None and len(seconds) == self.num_frames:
             least = np.diff(known).min(initial=1.0)
@@ -122,7 +122,7 @@ class VideoFile(VideoSource):
         return frames
 
     def timestamp(self, index: int) -> float | None:
-        """Seconds from the first frame to frame `index`, as a player shows it."""
+        """Return seconds from the first frame to frame `index`, as a player shows it."""
         if self._seconds is not None and 0 <= index < len(self._seconds):
             return float(self._seconds[index])
         return super().timestamp(index)

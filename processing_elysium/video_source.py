@@ -76,7 +76,7 @@ class VideoSource(ABC):
             yield from frames
 
     def timestamp(self, index: int) -> float | None:
-        """Seconds from the first frame to frame `index`; None when the frame rate is unknown."""
+        """Return seconds from the first frame to frame `index`; None when the frame rate is unknown."""
         return None if not self.fps else index / self.fps
 
     @property
@@ -133,7 +133,7 @@ def check_positive(**values: int) -> None:
 
 
 def _caller_level() -> int:
-    """The `stacklevel` with which a warning of our caller names the first line outside this package."""
+    """Return the `stacklevel` with which a warning of our caller names the first line outside this package."""
     package = __name__.rpartition(".")[0]
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").rpartition(".")[0] == package:

@@ -134,7 +134,7 @@ class AnswerFormats:
         return AnswerFormat(num_frames, (*literals[:-1], tail), self._coordinates, self._absent)
 
     def _can_write_absence(self) -> bool:
-        """Whether `[]` becomes the tokens that end one literal and begin the next; warn if it does not.
+        """Return whether `[]` becomes the tokens that end one literal and begin the next; warn if it does not.
 
         Looked at where it stands between boxes, after another one and at the end.
         """
@@ -217,7 +217,7 @@ def numbers_in(text: str) -> list[int]:
 
 
 def _within(start: int, stop: int, span: tuple[int, int]) -> bool:
-    """Whether a token's characters are all in a span; tokens without characters are in none."""
+    """Return whether a token's characters are all in a span; tokens without characters are in none."""
     return start < stop and span[0] <= start and stop <= span[1]
 
 

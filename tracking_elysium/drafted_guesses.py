@@ -174,7 +174,7 @@ class Drafter:
         return None if moved is None else moved[coordinate]
 
     def _guess_absent(self, cursor: Cursor) -> bool:
-        """Whether a frame may be without a box: as the model proposed, else as the frame before it was."""
+        """Return whether a frame may be without a box: as the model proposed, else as the frame before it was."""
         frame_in_clip = cursor.frame_in_clip
         return self._proposed_absent.get(frame_in_clip, frame_in_clip - 1 in cursor.absent_frames)
 

@@ -80,7 +80,7 @@ class Lane:
             self._reader.close()
 
     def covers(self, frame: int) -> bool:
-        """Whether this lane reports `frame` at all."""
+        """Return whether this lane reports `frame` at all."""
         step = self.step_of(frame)
         return step >= (1 if self.skip_start else 0)
 
@@ -190,7 +190,7 @@ class Lane:
         return self._clip.first_step + len(self._clip.frames)
 
     def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, list[Any]]) -> bool:
-        """Whether every object has a box in a frame of the clip."""
+        """Return whether every object has a box in a frame of the clip."""
         return all(track.is_given(step) or told[id(track)][0].valid[frame_in_clip] for track in self.tracks)
 
 

@@ -81,13 +81,13 @@ class VideoTrackingPipeline(Pipeline):
         return (self._stats or Stats()).as_dict()
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Options of a session, given at construction or per call; None keeps the default where it is no value."""
+        """Return options of a session, from construction or a call; None keeps the default where it is no value."""
         given = options_given(options, ("batch_size",))
         self._settings(given)  # a wrong value is an error here, not at the first clip
         return given, {}, {}
 
     def _settings(self, given: dict[str, Any]) -> TrackingOptions:
-        """Options of a session: what the caller gave, else what the checkpoint asks for, else the defaults."""
+        """Return options of a session: what the caller gave, else what the checkpoint asks for, else the defaults."""
         try:
             defaults = options_given(self._processor.tracking_defaults)
             TrackingOptions(**defaults)

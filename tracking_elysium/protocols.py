@@ -68,7 +68,7 @@ class Processor(Protocol):
         """Tracking options that belong to the way the checkpoint was trained."""
 
     def untaught(self, task: str, width: int, height: int) -> str | None:
-        """What speaks against asking this of frames of this size, for a warning; None where nothing is known."""
+        """Return what speaks against asking this of frames of this size, for a warning; None if nothing does."""
 
     def open_video(self, source: Any, fps: float | None = None) -> VideoSource:
         """Open a video of any kind."""
