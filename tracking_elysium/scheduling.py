@@ -44,8 +44,12 @@ def track_videos(
         (position of the session, frame) as the frames are decided; per session the same frames in the same order.
     """
     stats = answer.stats if isinstance(answer, Counted) else Stats()
-    kind = _Steps if isinstance(answer, QueuedAnswerer) else _Rounds
-    scheduler = _Scheduler(sessions, kind(answer, model_context), batch_size, stats)
+    asker: _Steps | _Rounds
+    if isinstance(answer, QueuedAnswerer):
+        asker = _Steps(answer, model_context)
+    else:
+        asker = _Rounds(answer, model_context)
+    scheduler = _Scheduler(sessions, asker, batch_size, stats)
     try:
         while scheduler.start_sessions():
             scheduler.ask_idle_sessions()
