@@ -42,7 +42,7 @@ class ObjectTrack:
         caption: a description, the answer of (Video-)REG; None where a corpus has none.
         absent: `(F,)` bool, true where too little of the object can be seen to call it present. False together with a
             NaN box means that nobody annotated the frame.
-        attributes: named properties (colour, category, ...).
+        attributes: named properties (color, category, ...).
     """
 
     boxes: np.ndarray

@@ -222,7 +222,9 @@ class ElysiumConfig(PreTrainedConfig):
         layer = self.vision_feature_layer
         return layer if layer >= 0 else self.vision_config.num_hidden_layers + 1 + layer
 
-    def save_pretrained(self, save_directory: str, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """Save the configuration with everything that loading it with `trust_remote_code` needs.
 
         Args:

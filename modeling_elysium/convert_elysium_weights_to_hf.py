@@ -110,7 +110,8 @@ def convert(
     target_dtype = _dtype(dtype)
     with written_at_once(Path(out)) as scratch:
         plan = make_plan(str(src), llm, vision)
-        result, writer, stored = Conversion(dropped=plan.dropped), ShardWriter(scratch, max_shard_bytes), Counter()
+        result, writer = Conversion(dropped=plan.dropped), ShardWriter(scratch, max_shard_bytes)
+        stored: Counter[torch.dtype] = Counter()
         for key, tensor in plan.tensors(target_dtype):
             writer.add(key, tensor)
             stored[tensor.dtype] += tensor.numel()

@@ -13,9 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers.utils.generic import can_return_tuple
 
+from .configuration_elysium import ElysiumConfig
 from .outputs import ElysiumImageFeatures
 
 # How alike to the object's most similar patch, to its three most similar, by how much more than to its surroundings;
@@ -26,7 +28,7 @@ _NEAREST = 3
 _SCALE = 3.0
 
 
-def patches_in_box(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTensor:
+def patches_in_box(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Find the patches whose centers lie in a box.
 
     Args:
@@ -54,8 +56,8 @@ def patches_in_box(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTens
 def reference_channels(
     patches: torch.Tensor,
     reference: torch.Tensor,
-    inside: torch.BoolTensor,
-    is_reference: torch.BoolTensor,
+    inside: torch.Tensor,
+    is_reference: torch.Tensor,
 ) -> torch.Tensor:
     """Compare patches with those of a reference frame.
 
@@ -89,7 +91,13 @@ def _mean_of_largest(cosine: torch.Tensor) -> torch.Tensor:
 class ImageFeatures:
     """The part of `ElysiumModel` that no text goes through; it uses the model's modules and configuration."""
 
-    def encode_patches(self, pixel_values: torch.FloatTensor, **kwargs: Any) -> ElysiumImageFeatures:
+    config: ElysiumConfig
+    vision_tower: nn.Module
+    selector: nn.Module
+    multi_modal_projector: nn.Module
+    patch_positions: nn.Embedding
+
+    def encode_patches(self, pixel_values: torch.Tensor, **kwargs: Any) -> ElysiumImageFeatures:
         """Run the vision tower, which does not depend on any question.
 
         Args:
@@ -116,7 +124,7 @@ class ImageFeatures:
             attentions=output.attentions,
         )
 
-    def patches(self, last_hidden_state: torch.FloatTensor) -> torch.FloatTensor:
+    def patches(self, last_hidden_state: torch.Tensor) -> torch.Tensor:
         """Read the patch tokens `(F, N, C)` that the compressor takes out of what the tower gave."""
         # Patch tokens come last; before them stand the class token and registers of towers that have them.
         patches = last_hidden_state[:, -self.config.num_patches :]
@@ -126,10 +134,10 @@ class ImageFeatures:
 
     def compress(
         self,
-        patches: torch.FloatTensor,
-        reference_patches: torch.FloatTensor | None = None,
-        reference_boxes: torch.FloatTensor | None = None,
-        is_reference: torch.BoolTensor | None = None,
+        patches: torch.Tensor,
+        reference_patches: torch.Tensor | None = None,
+        reference_boxes: torch.Tensor | None = None,
+        is_reference: torch.Tensor | None = None,
     ) -> ElysiumImageFeatures:
         """Select patches and project them to the language model's width.
 
@@ -164,9 +172,9 @@ class ImageFeatures:
     @can_return_tuple
     def get_image_features(
         self,
-        pixel_values: torch.FloatTensor,
+        pixel_values: torch.Tensor,
         reference_frames: torch.LongTensor | None = None,
-        reference_boxes: torch.FloatTensor | None = None,
+        reference_boxes: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ElysiumImageFeatures:
         """Encode frames into visual tokens of the language model's width.

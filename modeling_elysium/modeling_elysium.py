@@ -103,7 +103,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
 
     def get_placeholder_mask(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
-    ) -> torch.BoolTensor:
+    ) -> torch.Tensor:
         """Find the placeholders of visual tokens.
 
         Args:
@@ -121,11 +121,11 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
 
     def get_position_ids(
         self,
-        placeholder_mask: torch.BoolTensor,
-        attention_mask: torch.LongTensor | None = None,
+        placeholder_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         features: ElysiumImageFeatures | None = None,
         past_length: int = 0,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """Compute position ids of the configured mode for whole sequences, cached part included.
 
         Args:

@@ -191,7 +191,7 @@ def _first_box(text: str, start: int, stop: int, rounding: str) -> tuple[list[fl
 
 
 def _is_complete(word: str, rounding: str) -> bool:
-    """Whether a number at the very end of the text can not have lost a digit: we write at most those of `GRID`."""
+    """Tell whether a number at the very end of the text has all its digits: we write at most those of `GRID`."""
     cut_edge = rounding == "round" and word.isdigit() and 10 * int(word) == GRID  # "10" may be the start of "100"
     return word.isdigit() and len(word) >= GRID_DIGITS and not cut_edge
 

@@ -17,7 +17,7 @@ import numpy as np
 try:
     import av
 except ImportError:  # pragma: no cover - without PyAV there is no index, and decord reads unchecked
-    av = None
+    av = None  # type: ignore[assignment]
 
 NO_TIME = np.iinfo(np.int64).min
 _FORMATS_WITH_TIMES = ("mov", "matroska")  # these store the time of presentation of every packet
@@ -48,7 +48,7 @@ class PacketTable:
     keeps_size: bool
 
     def find(self, packet: Any) -> int:
-        """The number of a packet that was read after a seek; -1 when it can not be told for certain."""
+        """Return the number of a packet that was read after a seek; -1 when it can not be told for certain."""
         for known, value in ((self.dts, packet.dts), (self.pts, packet.pts), (self.position, packet.pos)):
             if value is not None:
                 same = np.flatnonzero(known == value)
@@ -57,7 +57,7 @@ class PacketTable:
         return -1
 
     def matches(self, number: int, packet: Any) -> bool:
-        """Whether `packet` can be the packet of that number."""
+        """Return whether `packet` can be the packet of that number."""
         if number >= len(self.dts):
             return False
         return packet.dts is None or self.dts[number] in (NO_TIME, packet.dts)
@@ -226,7 +226,7 @@ class FrameIndex:
             self._set_order(self.order[kept])
 
     def key_packet_before(self, frame: int, earlier: int = 0) -> int:
-        """The packet where decoding has to begin for `frame` to come out right; -1: at the beginning.
+        """Return the packet where decoding has to begin for `frame` to come out right; -1: at the beginning.
 
         The frames that follow a key frame in both orders never refer to what is before it. Those that are shown before
         but decoded after it (open groups of pictures) do, and need the key frame before.
@@ -235,14 +235,14 @@ class FrameIndex:
             frame: number of the frame.
             earlier: so many key frames further to the front.
         """
-        place = int(np.searchsorted(self._key_frames, frame, side="right")) - 1
-        while place >= 0 and self._key_packets[place] > self.order[frame]:
-            place -= 1
-        place -= earlier
-        return int(self._key_packets[place]) if place >= 0 else -1
+        number = int(np.searchsorted(self._key_frames, frame, side="right")) - 1
+        while number >= 0 and self._key_packets[number] > self.order[frame]:
+            number -= 1
+        number -= earlier
+        return int(self._key_packets[number]) if number >= 0 else -1
 
     def _groups_are_closed(self) -> bool:
-        """Whether decoding begins with a key frame, and no frame is shown before a key frame but decoded after it."""
+        """Tell whether decoding begins at a key frame, and none is shown before a key frame but decoded after it."""
         is_key = self.packets.is_key
         if not len(is_key) or not is_key[0]:
             return False
@@ -265,9 +265,9 @@ def _without_jumps(packets: PacketTable) -> tuple[np.ndarray, np.ndarray]:
     known = np.flatnonzero(dts != NO_TIME)
     steps = np.diff(dts[known])
     usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
-    for place in np.flatnonzero(steps < 0):
-        later = known[place + 1]
-        shift = usual - steps[place]
+    for before in np.flatnonzero(steps < 0):
+        later = known[before + 1]
+        shift = usual - steps[before]
         for times in (pts, dts):
             times[later:][times[later:] != NO_TIME] += shift
     return pts, dts

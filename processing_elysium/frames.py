@@ -32,7 +32,7 @@ from .image_sequence import (
 )
 from .prompts import RandomSource
 from .video_reader import VideoFile
-from .video_source import VideoSource
+from .video_source import VideoSource, check_positive
 
 MAX_DOWNLOAD_BYTES = 512 * 2**20
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -44,7 +44,7 @@ SAMPLED_FRAMES = 16  # frames shown of a longer one
 # index maths
 # --------------------------------------------------------------------------------------------------------------
 def even_indices(num_frames: int, count: int) -> list[int]:
-    """`count` frames spread evenly over a video: the middle of each of `count` equal parts (VideoQA: 16).
+    """Return `count` frames spread evenly over a video: the middle of each of `count` equal parts (VideoQA: 16).
 
     Args:
         num_frames: length of the video.
@@ -56,25 +56,25 @@ def even_indices(num_frames: int, count: int) -> list[int]:
     Raises:
         ValueError: one of the arguments is below 1.
     """
-    _check_positive(num_frames=num_frames, count=count)
+    check_positive(num_frames=num_frames, count=count)
     count = min(count, num_frames)
     return [(2 * part + 1) * num_frames // (2 * count) for part in range(count)]
 
 
 def interval_indices(num_frames: int, count: int, interval: int = 1, start: int = 0) -> list[int]:
-    """Up to `count` frames, `interval` apart, from `start` on; fewer where the video ends.
+    """Return up to `count` frames, `interval` apart, from `start` on; fewer where the video ends.
 
     Raises:
         ValueError: an argument is below 1 or `start` lies outside the video.
     """
-    _check_positive(num_frames=num_frames, count=count, interval=interval)
+    check_positive(num_frames=num_frames, count=count, interval=interval)
     if not 0 <= start < num_frames:
         raise ValueError(f"`start`={start} is outside the video; pass a frame from 0 to {num_frames - 1}.")
     return list(range(start, num_frames, interval))[:count]
 
 
 def random_indices(num_frames: int, count: int, max_interval: int, rng: RandomSource) -> list[int]:
-    """A training clip: a random interval that the video is long enough for, then a uniform start (paper, stage 2a).
+    """Draw a training clip: a random interval that fits into the video, then a uniform start (paper, stage 2a).
 
     Args:
         num_frames: length of the video.
@@ -88,18 +88,12 @@ def random_indices(num_frames: int, count: int, max_interval: int, rng: RandomSo
     Raises:
         ValueError: an argument is below 1.
     """
-    _check_positive(num_frames=num_frames, count=count, max_interval=max_interval)
+    check_positive(num_frames=num_frames, count=count, max_interval=max_interval)
     count = min(count, num_frames)
     gaps = max(count - 1, 1)
     interval = 1 + int(rng.random() * min(max_interval, max((num_frames - 1) // gaps, 1)))
     start = int(rng.random() * (num_frames - (count - 1) * interval))
     return [start + i * interval for i in range(count)]
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"`{name}`={value} must be at least 1.")
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -208,9 +202,10 @@ def _frames_by_time(video: VideoSource, fps: float) -> Iterator[np.ndarray]:
         nearest = np.where(wanted - seconds[before] <= seconds[after] - wanted + 1e-9, before, after)
         yield from video.read(np.unique(nearest))
         return
+    rate = video.fps or fps  # known, since its frames have times
     for index, frame in enumerate(video):  # of a constant rate
-        step = round(index * fps / video.fps)
-        if math.ceil(step * video.fps / fps - 0.5 - 1e-9) == index:
+        step = round(index * fps / rate)
+        if math.ceil(step * rate / fps - 0.5 - 1e-9) == index:
             yield frame
 
 
@@ -270,7 +265,7 @@ def _quoted(url: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# frames that a question is asked about, with their places in the video
+# frames that a question is asked about, with their positions in the video
 # --------------------------------------------------------------------------------------------------------------
 SampledFrame = tuple[int, float | None, np.ndarray]  # index, seconds, uint8 RGB array (H, W, 3)
 
@@ -293,7 +288,7 @@ def evenly_spaced_frames(source: VideoSource, num_frames: int) -> list[SampledFr
     if source.num_frames is not None:
         return _read_sampled(source, even_indices(source.num_frames, num_frames))
     kept = _thinned(source, 4 * num_frames)
-    return [kept[place] for place in even_indices(len(kept), num_frames)] if kept else []
+    return [kept[index] for index in even_indices(len(kept), num_frames)] if kept else []
 
 
 def frames_from(source: VideoSource, start: int, num_frames: int, interval: int) -> list[SampledFrame]:

@@ -80,17 +80,17 @@ def to_rgb_array(image: Any, input_data_format: str | None = None, unit_range: b
 
 
 def largest_float(frame: Any) -> float | None:
-    """The largest value of a frame whose values are floats; None for other frames, whose range their type tells."""
+    """Return the largest value of a frame of floats; None for other frames, whose type tells their range."""
     if isinstance(frame, torch.Tensor):
         return float(frame.max()) if frame.is_floating_point() and frame.numel() else None
     if isinstance(frame, Image.Image):
-        return float(frame.getextrema()[1]) if frame.mode == "F" else None
+        return float(np.max(frame.getextrema())) if frame.mode == "F" else None
     array = np.asarray(frame) if hasattr(frame, "__array__") else np.empty(0, np.uint8)
     return float(array.max()) if np.issubdtype(array.dtype, np.floating) and array.size else None
 
 
 def _pil_to_array(image: Image.Image) -> np.ndarray:
-    """Pixels of a PIL image as an array, with 16-bit and float modes kept for `_to_uint8`."""
+    """Return pixels of a PIL image as an array, with 16-bit and float modes kept for `_to_uint8`."""
     if image.mode in ("I", "I;16", "I;16B", "I;16L"):
         return np.clip(np.asarray(image, dtype=np.int64), 0, 65535).astype(np.uint16)
     if image.mode == "F":
@@ -101,7 +101,7 @@ def _pil_to_array(image: Image.Image) -> np.ndarray:
 
 
 def _to_uint8(array: np.ndarray, unit_range: bool | None) -> np.ndarray:
-    """Values of one frame as uint8; the meaning of the range follows from the dtype, of floats from `unit_range`."""
+    """Turn one frame's values into uint8; the dtype tells their range, `unit_range` that of floats."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -183,13 +183,16 @@ class ElysiumImageProcessor(PilBackend):
         for name in ("do_center_crop", "do_pad", "data_format", "device"):
             if kwargs.get(name) not in (None, False, "channels_first"):
                 raise ValueError(f"`{name}`={kwargs[name]!r} is not supported; {_INSTEAD[name]}.")
-        if do_resize and not (size and size.height and size.width):
-            raise ValueError(f"`size`={size} must name the tower's 'height' and 'width' in pixels.")
-        target = (size.height, size.width) if do_resize else None
+        target = None
+        if do_resize:
+            if not (size and size.height and size.width):
+                raise ValueError(f"`size`={size} must name the tower's 'height' and 'width' in pixels.")
+            target = (size.height, size.width)
         scale = rescale_factor if do_rescale else 1.0
         mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
         mean, std = (np.broadcast_to(np.asarray(v, dtype=np.float32), (3,)) for v in (mean, std))
         tensors = _as_tensor_batch(images)
+        pixels: torch.Tensor | np.ndarray | list[np.ndarray]
         if tensors is not None:
             pixels = _tensor_path(tensors, target, resample, scale, mean, std)
         else:
@@ -203,7 +206,7 @@ class ElysiumImageProcessor(PilBackend):
         return BatchFeature(data={"pixel_values": pixels}, tensor_type=return_tensors)
 
     def _flat(self, images: Any) -> list[Any]:
-        """Frames of a nested list, of arrays with a frame axis, or one frame; URLs and paths are loaded."""
+        """Return frames of a nested list, of arrays with a frame axis, or one frame; URLs and paths are loaded."""
         if isinstance(images, (list, tuple)):
             return [frame for item in images for frame in self._flat(item)]
         if isinstance(images, str):
@@ -214,10 +217,11 @@ class ElysiumImageProcessor(PilBackend):
 
 
 def _as_tensor_batch(images: Any) -> torch.Tensor | None:
-    """Frames already on a device as one (F, 3, H, W) tensor, or None when the Pillow path has to be taken."""
+    """Return frames already on a device as one (F, 3, H, W) tensor, or None when the Pillow path has to be taken."""
     if isinstance(images, (list, tuple)):
-        parts = [_as_tensor_batch(item) for item in images if not (isinstance(item, (list, tuple)) and not item)]
-        if not parts or any(part is None or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        items = [item for item in images if not (isinstance(item, (list, tuple)) and not item)]
+        parts = [part for part in map(_as_tensor_batch, items) if part is not None]
+        if not parts or len(parts) < len(items) or any(part.shape[1:] != parts[0].shape[1:] for part in parts):
             return None
         return torch.cat(parts)
     if not isinstance(images, torch.Tensor) or images.ndim not in (3, 4) or 0 in images.shape:

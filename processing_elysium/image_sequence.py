@@ -26,7 +26,7 @@ _KINDS_OF_FRAMES = "PIL images, image paths, or arrays of shape (H, W, 3) or (3,
 
 
 def is_image_name(item: Any) -> bool:
-    """Whether `item` is a path or address that ends as image files do."""
+    """Return whether `item` is a path or address that ends as image files do."""
     if not isinstance(item, (str, os.PathLike)):
         return False
     name = os.fspath(item)
@@ -34,7 +34,7 @@ def is_image_name(item: Any) -> bool:
 
 
 def still_image(data: str | bytes) -> Image.Image | None:
-    """The picture in a file (a path, or its bytes) if it is one that does not move, else None.
+    """Return the picture in a file (a path, or its bytes) if it is one that does not move, else None.
 
     Pillow also opens the first picture of MPEG and Motion JPEG streams: a path has to end as image files do, and the
     bytes of a JPEG are taken for a photograph only where they say how it is to be turned.
@@ -54,14 +54,14 @@ def still_image(data: str | bytes) -> Image.Image | None:
 
 
 def is_sequence(value: Any) -> bool:
-    """Whether `value` is a list, or can be counted and indexed like one (a column of a data set), and is no array."""
+    """Tell whether `value` is a list or can be counted and indexed like one (a column of a data set), but no array."""
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, Image.Image)) or hasattr(value, "__array__"):
         return False
     return isinstance(value, Sequence) or (hasattr(value, "__len__") and hasattr(value, "__getitem__"))
 
 
 def images_of_folder(folder: str) -> list[str]:
-    """Paths of the images in a folder, in the order of the numbers in their names (frame2 before frame10).
+    """Return paths of the images in a folder, in the order of the numbers in their names (frame2 before frame10).
 
     Raises:
         ValueError: there is none.
@@ -143,7 +143,7 @@ class FrameStream(VideoSource):
         self._kept[0] = first
 
     def _pull(self) -> np.ndarray | None:
-        """The next frame; None at the end."""
+        """Return the next frame; None at the end."""
         item = None if self.num_frames is not None else next(self._iterator, None)
         if item is None:
             self.num_frames = self.num_read
@@ -192,12 +192,12 @@ class FrameStream(VideoSource):
 
 
 def is_capture(source: Any) -> bool:
-    """Whether `source` is a `cv2.VideoCapture`, or behaves like one."""
+    """Return whether `source` is a `cv2.VideoCapture`, or behaves like one."""
     return all(hasattr(source, name) for name in ("isOpened", "read", "retrieve", "get"))
 
 
 def open_capture(capture: Any) -> FrameStream:
-    """The frames that a `cv2.VideoCapture` has still to give.
+    """Return the frames that a `cv2.VideoCapture` has still to give.
 
     Raises:
         ValueError: it is not open, or gives no frame.
@@ -218,7 +218,7 @@ def open_capture(capture: Any) -> FrameStream:
 
 
 def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
-    """The frames of a (T, H, W), (T, H, W, C) or (T, C, H, W) block, as (H, W[, C]) arrays."""
+    """Return the frames of a (T, H, W), (T, H, W, C) or (T, C, H, W) block, as (H, W[, C]) arrays."""
     if isinstance(frames, torch.Tensor):
         frames = frames.detach()
         first = (1, -1)  # a tensor is most likely (T, C, H, W), an array (T, H, W, C)
@@ -227,8 +227,9 @@ def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
     if frames.ndim == 4:
         axis = next((axis for axis in first if frames.shape[axis] in (1, 3, 4)), None)
         if axis is not None:
-            move = torch.movedim if isinstance(frames, torch.Tensor) else np.moveaxis
-            return list(move(frames, axis, -1))
+            if isinstance(frames, torch.Tensor):
+                return list(torch.movedim(frames, axis, -1))
+            return list(np.moveaxis(frames, axis, -1))
     elif frames.ndim == 3:
         return list(frames)
     raise ValueError(
@@ -238,7 +239,7 @@ def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
 
 
 def _look_at(frame: Any, index: int) -> tuple[int, int, float | None]:
-    """Height and width of a frame as it is shown, and its largest value if its values are floats."""
+    """Return height and width of a frame as it is shown, and its largest value if its values are floats."""
     if isinstance(frame, (str, os.PathLike)):
         with _open_image(frame) as image:
             return _look_at(image, index)
@@ -260,7 +261,7 @@ def _look_at(frame: Any, index: int) -> tuple[int, int, float | None]:
 
 
 def _load_frame(frame: Any, unit_range: bool | None) -> np.ndarray:
-    """One frame of any kind as uint8 RGB of shape (H, W, 3)."""
+    """Return one frame of any kind as uint8 RGB of shape (H, W, 3)."""
     if isinstance(frame, (str, os.PathLike)):
         with _open_image(frame) as image:
             try:

@@ -124,11 +124,11 @@ class ElysiumProcessor(ProcessorMixin):
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
-        """The text that one `image_token` becomes: K placeholders."""
+        """Return the text that one `image_token` becomes: K placeholders."""
         return self.image_token * self.num_image_tokens
 
     def expand_images(self, text: str) -> str:
-        """Text with every `image_token` in the form that the model is fed, as `__call__` expands it."""
+        """Return text with every `image_token` in the form that the model is fed, as `__call__` expands it."""
         return self.replace_image_token({}, 0).join(text.split(self.image_token))
 
     @property
@@ -178,7 +178,7 @@ class ElysiumProcessor(ProcessorMixin):
     def _get_num_multimodal_tokens(
         self, image_sizes: Sequence[tuple[int, int]] | None = None, **kwargs: Any
     ) -> MultiModalData:
-        """Placeholder counts for images of the given (height, width), as serving engines ask for them.
+        """Return placeholder counts for images of the given (height, width), as serving engines ask for them.
 
         The signature is the library's: `kwargs` holds processor options, none of which changes the count.
         """
@@ -193,15 +193,15 @@ class ElysiumProcessor(ProcessorMixin):
         return open_video(source, fps=fps)
 
     def evenly_spaced_frames(self, source: VideoSource, num_frames: int) -> list[SampledFrame]:
-        """Frames spread over an opened video, as (index, seconds, image); see `frames.evenly_spaced_frames`."""
+        """Return frames spread over an opened video, as (index, seconds, image); see `frames.evenly_spaced_frames`."""
         return evenly_spaced_frames(source, num_frames)
 
     def frames_from(self, source: VideoSource, start: int, num_frames: int, interval: int = 1) -> list[SampledFrame]:
-        """Frames from one on, `interval` apart, as (index, seconds, image); see `frames.frames_from`."""
+        """Return frames from one on, `interval` apart, as (index, seconds, image); see `frames.frames_from`."""
         return frames_from(source, start, num_frames, interval)
 
     def build_messages(self, task: Task | str, num_frames: int, **options: Any) -> list[dict[str, Any]]:
-        """The conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
+        """Return the conversation of one question; `options` are those of `prompts.build_messages`, checked there."""
         for name, value in options.items():
             if isinstance(value, str):
                 check_text(value, name, (self.image_token, self.video_token), self.tokenizer.all_special_tokens)
@@ -209,7 +209,7 @@ class ElysiumProcessor(ProcessorMixin):
         return number_seconds(messages) if self.compat is not None and Task(task.lower()) is Task.VQA else messages
 
     def render_answer(self, task: Task | str, **options: Any) -> str:
-        """The answer that training teaches, rounded and ended as this processor does; see `prompts.render_answer`."""
+        """Return the answer that training teaches, as this processor writes it; see `prompts.render_answer`."""
         if self.compat is not None:
             options = {"final_period": Task(task.lower()) in PERIOD_TASKS, **options}
         return render_answer(task, **{"box_rounding": self.box_rounding, **options})
@@ -230,7 +230,7 @@ class ElysiumProcessor(ProcessorMixin):
         return GRID
 
     def format_box(self, box: Sequence[float]) -> str:
-        """A relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""
+        """Return a relative (x1, y1, x2, y2) as this processor's box text; see `boxes.format_box`."""
         return format_box(box, self.box_rounding)
 
     def validate_box_px(self, box: Sequence[float], width: int, height: int) -> np.ndarray:
@@ -265,8 +265,8 @@ class ElysiumProcessor(ProcessorMixin):
                 raise ValueError(
                     f"conversation {index} has {wanted} image part(s) but `frames` holds {len(images)}; pass one each."
                 )
-        images = [list(item) for item in frames] if any(len(item) for item in frames) else None
-        return self(text=text, images=images, padding=True, return_tensors="pt", add_special_tokens=False)
+        shown = [list(item) for item in frames] if any(len(item) for item in frames) else None
+        return self(text=text, images=shown, padding=True, return_tensors="pt", add_special_tokens=False)
 
     def encode_tracking(
         self, task: Task | str, frames: Sequence[Any], add_generation_prompt: bool = True, **options: Any
@@ -320,7 +320,7 @@ class ElysiumProcessor(ProcessorMixin):
 
 
 def _default_chat_template(image_token: str) -> str | None:
-    """The project's template; None where this file was loaded from a checkpoint's code without it."""
+    """Return the project's template; None where this file was loaded from a checkpoint's code without it."""
     path = Path(__file__).with_name("chat_template.jinja")
     if not path.is_file():
         return None

@@ -216,13 +216,13 @@ def render_prompt(
             raise ValueError(f"`frame_of_box`={frame_of_box} is not a frame number; frames count from 1.")
         value = value if isinstance(value, str) else format_box(value, box_rounding)
         value = value if frame_of_box == 1 else f"{value} in frame {frame_of_box}"
-    check_text(value, need)
+    words = check_text(value, need)
     if prompt is not None:
         template = _check_template(prompt, need)
     else:
         wordings = TEMPLATES[task]
         template = wordings[0 if rng is None else int(rng.random() * len(wordings))]
-    return template.replace("{" + need + "}", value.strip())
+    return template.replace("{" + need + "}", words.strip())
 
 
 def render_answer(
@@ -315,7 +315,9 @@ def build_messages(
     return messages
 
 
-def check_text(text: str, name: str, reserved: Sequence[str] = IMAGE_PLACEHOLDERS, special: Sequence[str] = ()) -> str:
+def check_text(
+    text: object, name: str, reserved: Sequence[str] = IMAGE_PLACEHOLDERS, special: Sequence[str] = ()
+) -> str:
     """Return `text`, or raise ValueError when it cannot be part of a conversation.
 
     Args:

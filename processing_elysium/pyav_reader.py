@@ -21,7 +21,7 @@ from .frame_index import FrameIndex, PacketTable, read_packets
 try:
     import av
 except ImportError:  # pragma: no cover - files are then left to decord
-    av = None
+    av = None  # type: ignore[assignment]
 
 _SEEK_AHEAD = 48  # frames; decoding this many onwards is cheaper than a seek to a key frame
 _CHECKED_FRAMES = 32  # frames at the beginning whose order is compared with the index
@@ -104,7 +104,7 @@ class PyAVReader:
                 self.index.end_with([number for number, _ in frames])
 
     def _count_by_decoding(self) -> None:
-        """The index was wrong: some packet gives no frame, or another one than it says. Let a decoder tell."""
+        """Let a decoder tell, where the index was wrong: some packet gives no frame, or another than it says."""
         decoded = [number for number, _ in self._from_beginning()]
         self.index.replace_order(decoded, self.problem)
         self.num_frames = self.index.num_frames
@@ -114,7 +114,7 @@ class PyAVReader:
     # reading
     # ----------------------------------------------------------------------------------------------------------
     def read(self, indices: list[int]) -> list[np.ndarray]:
-        """Frames as (H, W, 3) uint8 RGB; fewer when the file ends or breaks, with `problem` and `num_frames` set."""
+        """Return (H, W, 3) uint8 RGB frames; fewer if the file ends or breaks, with `problem` and `num_frames` set."""
         frames: list[np.ndarray] = []
         for index in indices:
             frame = self._frame_at(index)
@@ -124,7 +124,7 @@ class PyAVReader:
         return frames
 
     def _frame_at(self, index: int) -> Any:
-        """The decoded frame `index`, or None."""
+        """Return the decoded frame `index`, or None."""
         if index == self._cursor:
             return self._last
         for rebuilt in (False, True):
@@ -148,7 +148,7 @@ class PyAVReader:
 
     def _decode_up_to(self, index: int) -> Any:
         """Decode on until frame `index` comes; None where one before it is missing, too, since others may be."""
-        for number, frame in self._frames:
+        for number, frame in self._frames or ():
             at = int(self.index.frame_of[number]) if self.index.is_numbered else self._cursor + 1
             if at < 0 or (at < self._first_sure and self._cursor < 0):
                 continue  # shown before the key frame from which we started: it may refer to what was not decoded
@@ -177,8 +177,8 @@ class PyAVReader:
         """Be ready to decode from a key frame before `index`, or from the beginning (`earlier` None)."""
         self._cursor, self._started_at, self._first_sure, self._size_changed = -1, -1, 0, False
         self._last = None
-        seeks = self._can_seek and self.index.is_numbered and earlier is not None
-        key = self.index.key_packet_before(index, earlier) if seeks else -1
+        seeks = self._can_seek and self.index.is_numbered
+        key = -1 if earlier is None or not seeks else self.index.key_packet_before(index, earlier)
         if key >= 0 and self.index.frame_of[key] > 0:
             self._frames = self._from_key(key)
             if self._frames is not None:
@@ -190,14 +190,14 @@ class PyAVReader:
     # decoding
     # ----------------------------------------------------------------------------------------------------------
     def _from_beginning(self) -> Iterator[tuple[int, Any]]:
-        """(number of the packet, frame) for all that a decoder shows, the file opened anew."""
+        """Yield (number of the packet, frame) for all that a decoder shows, the file opened anew."""
         self.close()
         self._container = _open_container(self._data, self._name)
         stream = self._container.streams[self._stream_index]
         return self._decoded(self._container.demux(stream), stream.codec_context, 0)
 
     def _from_key(self, key: int) -> Iterator[tuple[int, Any]] | None:
-        """The same from a key frame on, or one before it; None where the container does not find it."""
+        """Return the same from a key frame on, or one before it; None where the container does not find it."""
         if self._container is None:
             self._container = _open_container(self._data, self._name)
         stream, table = self._container.streams[self._stream_index], self.index.packets
@@ -252,12 +252,12 @@ class PyAVReader:
 
 
 def _can_start(frame: Any) -> bool:
-    """Whether a frame refers to no other; some files call frames key frames that are none."""
+    """Return whether a frame refers to no other; some files call frames key frames that are none."""
     return bool(frame.key_frame) or frame.pict_type == av.video.frame.PictureType.I
 
 
 def _open_container(data: str | bytes, name: str) -> Any:
-    """A PyAV container that has pictures or sound, or the ValueError that says what the file is instead."""
+    """Open a file with pictures or sound, or raise the ValueError that says what it is instead."""
     if isinstance(data, bytes):
         start = data[:256]
     else:
@@ -284,7 +284,7 @@ def _open_container(data: str | bytes, name: str) -> Any:
 
 
 def _moving_streams(container: Any, name: str) -> list[Any]:
-    """The video streams, the default ones first; cover art is none."""
+    """Return the video streams, the default ones first; cover art is none."""
     flags = av.stream.Disposition
     pictures = container.streams.video
     streams = [s for s in pictures if s.codec_context is not None and not s.disposition & flags.attached_pic]
@@ -298,7 +298,7 @@ def _moving_streams(container: Any, name: str) -> list[Any]:
 
 
 def _truncation(container: Any, stream: Any, packets: PacketTable) -> str | None:
-    """What the file announces and does not hold, or None."""
+    """Return what the file announces and does not hold, or None."""
     entries = len(stream.index_entries)
     announced = entries if container.format.name.startswith("mov") else stream.frames
     found = len(packets.pts)
@@ -309,7 +309,7 @@ def _truncation(container: Any, stream: Any, packets: PacketTable) -> str | None
 # orientation
 # --------------------------------------------------------------------------------------------------------------
 def _display_matrix(frame: Any) -> np.ndarray | None:
-    """The 2 x 2 part of the matrix that maps stored (x, y) to shown (x, y); None where the file notes none."""
+    """Return the 2 x 2 part of the matrix that maps stored (x, y) to shown (x, y); None where the file notes none."""
     if frame is None:
         return None
     try:
@@ -327,7 +327,7 @@ def _is_turned(matrix: np.ndarray | None) -> bool:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """Pixels as they are shown: cameras film sideways or mirrored and note it in a matrix beside the picture."""
+    """Return pixels as they are shown: a camera that films sideways or mirrored notes it in a matrix."""
     pixels, matrix = frame.to_ndarray(format="rgb24"), _display_matrix(frame)
     if matrix is None:
         return pixels

@@ -111,7 +111,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
         self.actions: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The module's own spec, its loader followed by the actions; None for modules without a pending action."""
+        """Return the module's own spec, its loader followed by the actions; None for modules without any."""
         actions = self.actions.pop(fullname, None)
         if actions is None:
             return None
@@ -125,5 +125,5 @@ class _Watcher(importlib.abc.MetaPathFinder):
             for action in actions:
                 action(module)
 
-        spec.loader.exec_module = execute_and_act  # of this one loader object
+        spec.loader.exec_module = execute_and_act  # type: ignore[method-assign]  # of this one loader object
         return spec

@@ -47,7 +47,7 @@ def prepare_tokenizer(tokenizer: Any) -> None:
 
 
 def released_template(template: str) -> str:
-    """The project's chat template with its switch for the released conventions on."""
+    """Return the project's chat template with its switch for the released conventions on."""
     return template.replace(_TEMPLATE_SWITCH.format("false"), _TEMPLATE_SWITCH.format("true"), 1)
 
 
@@ -62,7 +62,7 @@ def mark_images(text: Any, image_token: str, bos_token: str) -> Any:
 
 
 def number_seconds(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages whose image parts carry their second, which the template writes as `1s: <image>; 2s: <image>; `.
+    """Return messages whose image parts carry their second, which the template writes as `1s: <image>; 2s: <image>; `.
 
     The released VideoQA data shows one frame per second; a single image gets neither a label nor a newline.
     """

@@ -91,10 +91,11 @@ def _along(frames: torch.Tensor, axis: int, length: int, kind: int) -> torch.Ten
     """Do one pass: every pixel of the result is a weighted sum of its neighbors along the axis, rounded to 8 bits."""
     sources, weights = (torch.from_numpy(table).to(frames.device) for table in _taps(frames.shape[axis], length, kind))
     shape = (-1,) if axis == -1 else (-1, 1)
-    total = None
-    for source, weight in zip(sources, weights, strict=True):  # few: twice the factor of shrinking
-        part = frames.index_select(axis, source).int() * weight.view(shape)
-        total = part if total is None else total.add_(part)
+    taps = zip(sources, weights, strict=True)  # few: twice the factor of shrinking
+    parts = (frames.index_select(axis, source).int() * weight.view(shape) for source, weight in taps)
+    total = next(parts)
+    for part in parts:
+        total.add_(part)
     return (total.add_(1 << (_BITS - 1)) >> _BITS).clamp_(0, 255).to(torch.uint8)
 
 

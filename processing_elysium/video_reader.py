@@ -21,7 +21,7 @@ from .video_source import VideoSource
 try:
     import av
 except ImportError:  # pragma: no cover - files are then left to decord, unchecked
-    av = None
+    av = None  # type: ignore[assignment]
 try:
     import decord
 except ImportError:  # pragma: no cover - decord has no wheel on some machines; PyAV then does everything
@@ -79,11 +79,11 @@ class VideoFile(VideoSource):
             return None
 
     def _decord_agrees(self) -> bool:
-        """Whether decord finds the frames of the index at their times; else it is dropped."""
-        seconds = self._open_decord()
-        if seconds is not None and len(seconds) == self.num_frames:
-            least = np.diff(self._seconds).min(initial=1.0)
-            if np.abs(seconds - seconds[0] - self._seconds).max(initial=0.0) < least / 2:
+        """Return whether decord finds the frames of the index at their times; else it is dropped."""
+        seconds, known = self._open_decord(), self._seconds
+        if seconds is not None and known is not None and len(seconds) == self.num_frames:
+            least = np.diff(known).min(initial=1.0)
+            if np.abs(seconds - seconds[0] - known).max(initial=0.0) < least / 2:
                 return True
         self._decord = None
         return False
@@ -95,7 +95,7 @@ class VideoFile(VideoSource):
             first = self._decord[0].asnumpy() if seconds is not None and len(seconds) else None
         except Exception:  # see _open_decord
             first = None
-        if first is None:
+        if seconds is None or first is None:
             raise ValueError(f"`video`={self.name!r} is nothing that decord can read; `pip install av` reads more.")
         self.height, self.width = first.shape[:2]
         self.num_frames, rate = len(seconds), float(self._decord.get_avg_fps())
@@ -122,7 +122,7 @@ class VideoFile(VideoSource):
         return frames
 
     def timestamp(self, index: int) -> float | None:
-        """Seconds from the first frame to frame `index`, as a player shows it."""
+        """Return seconds from the first frame to frame `index`, as a player shows it."""
         if self._seconds is not None and 0 <= index < len(self._seconds):
             return float(self._seconds[index])
         return super().timestamp(index)

@@ -60,8 +60,7 @@ class VideoSource(ABC):
 
     def chunks(self, size: int) -> Iterator[list[np.ndarray]]:
         """The whole video, `size` frames at a time; the last list may be shorter. Memory stays that of one list."""
-        if size < 1:
-            raise ValueError(f"`size`={size} must be at least 1.")
+        check_positive(size=size)
         start = 0
         while True:
             frames = self.read(range(start, start + size))
@@ -77,7 +76,7 @@ class VideoSource(ABC):
             yield from frames
 
     def timestamp(self, index: int) -> float | None:
-        """Seconds from the first frame to frame `index`; None when the frame rate is unknown."""
+        """Return seconds from the first frame to frame `index`; None when the frame rate is unknown."""
         return None if not self.fps else index / self.fps
 
     @property
@@ -88,7 +87,8 @@ class VideoSource(ABC):
         """
         if self.num_frames is None or self.timestamp(0) is None:
             return None
-        return [float(self.timestamp(index)) for index in range(self.num_frames)]
+        known = [float(time) for time in map(self.timestamp, range(self.num_frames)) if time is not None]
+        return known if len(known) == self.num_frames else None
 
     def play_at(self, fps: float) -> None:
         """Take `fps` for the frame rate, whatever the source says, and count the time by it."""
@@ -125,8 +125,15 @@ class VideoSource(ABC):
         )
 
 
+def check_positive(**values: int) -> None:
+    """Raise ValueError naming the first argument that is below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"`{name}`={value} must be at least 1.")
+
+
 def _caller_level() -> int:
-    """The `stacklevel` with which a warning of our caller names the first line outside this package."""
+    """Return the `stacklevel` with which a warning of our caller names the first line outside this package."""
     package = __name__.rpartition(".")[0]
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").rpartition(".")[0] == package:

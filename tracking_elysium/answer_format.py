@@ -136,7 +136,7 @@ class AnswerFormats:
         return AnswerFormat(num_frames, (*literals[:-1], tail), self._coordinates, self._absent)
 
     def _can_write_absence(self) -> bool:
-        """Whether `[]` becomes the tokens that end one literal and begin the next; warn if it does not.
+        """Return whether `[]` becomes the tokens that end one literal and begin the next; warn if it does not.
 
         Looked at where it stands between boxes, after another one and at the end.
         """
@@ -177,7 +177,7 @@ class AnswerFormats:
     def _read_range(self, low: range, high: range) -> tuple[NumberTokens, ...] | None:
         """Return the tokens of the numbers that left and top (`low`), and that right and bottom (`high`) may be."""
         found: list[dict[int, tuple[int, ...]]] = [{}, {}, {}, {}]
-        boxes = [(a, a, b, b) for a, b in zip(low, high, strict=True)]
+        boxes: list[tuple[int, ...]] = [(a, a, b, b) for a, b in zip(low, high, strict=True)]
         for first in range(0, len(boxes), _BOXES_PER_TEXT):
             chunk = boxes[first : first + _BOXES_PER_TEXT]
             parts = self._read(chunk)
@@ -219,7 +219,7 @@ def numbers_in(text: str) -> list[int]:
 
 
 def _within(start: int, stop: int, span: tuple[int, int]) -> bool:
-    """Whether a token's characters are all in a span; tokens without characters are in none."""
+    """Return whether a token's characters are all in a span; tokens without characters are in none."""
     return start < stop and span[0] <= start and stop <= span[1]
 
 

@@ -86,14 +86,14 @@ class ClipAnswerer:
         for request, text in zip(requests, texts, strict=True):
             self._check_length(text, len(request.frames), self.budget(request))
         self.encode_frames([frame for request in requests for frame in request.frames])
-        answers: list[ClipAnswer | None] = [None] * len(requests)
+        answers: dict[int, ClipAnswer] = {}
         order = sorted(range(len(requests)), key=lambda row: -len(texts[row]))
         for first in range(0, len(order), self.batch_size):
             rows = order[first : first + self.batch_size]
             batch = self._generate([requests[row] for row in rows], [texts[row] for row in rows])
             for row, answer in zip(rows, batch, strict=True):
                 answers[row] = answer
-        return answers
+        return [answers[row] for row in range(len(requests))]
 
     def check_fits(self, requests: Sequence[ClipRequest]) -> None:
         """Raise ValueError when one of the requests does not fit the context; run no model, need no pixels."""
@@ -154,9 +154,9 @@ class ClipAnswerer:
         nothing = torch.zeros_like(patches[0])
         references = [nothing if frame.reference is None else frame.reference.patches for frame in frames]
         unknown = np.full(4, np.nan)
-        boxes = np.stack([unknown if frame.reference is None else frame.reference_box for frame in frames])
+        known = np.stack([unknown if frame.reference is None else frame.reference_box for frame in frames])
         own = torch.tensor([frame.reference is frame for frame in frames])
-        boxes = torch.tensor(boxes, dtype=torch.float32, device=patches.device)
+        boxes = torch.tensor(known, dtype=torch.float32, device=patches.device)
         return base.compress(patches, torch.stack(references), boxes, own)
 
     def prepare(self, frames: list[VideoFrame]) -> None:

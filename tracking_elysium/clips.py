@@ -115,9 +115,9 @@ def read_clips(
         indices = [start - step if backward else start + step for step in steps]
         fresh = _read(source, indices)
         if fresh:
-            frames = shared + fresh
-            yield ReadClip(clip.start, frames, len(shared))
-            shared = frames[len(frames) - overlap :]
+            together = shared + fresh
+            yield ReadClip(clip.start, together, len(shared))
+            shared = together[len(together) - overlap :]
         if len(fresh) < len(indices):  # the video broke off; the source has warned
             return
 

@@ -87,7 +87,7 @@ class DraftedAnswerer(ClipAnswerer):
         self._queue: deque[AnswerRow] = deque()
         self._ready: list[tuple[int, ClipAnswer]] = []  # answered without a pass of drafts
         self._rows: list[AnswerRow] = []
-        self._cache: RowCache | None = None
+        self._made_cache: RowCache | None = None  # with the first pass, which tells the number of layers
         self._shared_prefix = SharedPrefix()
         self._tickets = 0
         language_model = model.base_model.language_model
@@ -147,7 +147,7 @@ class DraftedAnswerer(ClipAnswerer):
         free = self.batch_size - len(self._rows)
         # A pass for prompts delays the rows that go on, so it waits until a quarter of the batch is free.
         if self._queue and (free >= min(len(self._queue), max(self.batch_size // 4, 1)) or not self._rows):
-            self._admit([self._queue.popleft() for _ in range(min(free, len(self._queue)))])
+            self._start_rows([self._queue.popleft() for _ in range(min(free, len(self._queue)))])
         elif self._rows:
             self._verify()
         for slot in reversed(range(len(self._rows))):
@@ -166,6 +166,13 @@ class DraftedAnswerer(ClipAnswerer):
         """
         wanted = set(tickets)
         return {row.ticket: self._finish(row) for row in self._rows if row.ticket in wanted}
+
+    @property
+    def _cache(self) -> RowCache:
+        """Keys and values of the rows that are being decoded."""
+        if self._made_cache is None:
+            raise RuntimeError("no row has begun yet, so there is no cache.")
+        return self._made_cache
 
     # ----------------------------------------------------------------------------------------------------------
     def _row(self, ticket: int, request: ClipRequest, text: str) -> AnswerRow:
@@ -187,7 +194,7 @@ class DraftedAnswerer(ClipAnswerer):
         row.take_forced()
         return row
 
-    def _admit(self, rows: list[AnswerRow]) -> None:
+    def _start_rows(self, rows: list[AnswerRow]) -> None:
         """Read the prompts of new rows, and their first drafts, in one pass."""
         self.encode_frames([frame for row in rows for frame in row.request.frames])
         with self.stats.timed("prefill"):
@@ -245,8 +252,8 @@ class DraftedAnswerer(ClipAnswerer):
 
         The cache is made large enough for the whole answers at once: growing copies it, and ends recordings.
         """
-        if self._cache is None:
-            self._cache = RowCache(len(filled.layers))
+        if self._made_cache is None:
+            self._made_cache = RowCache(len(filled.layers))
         # What a row may come to; a draft after a row at its limit is cut, but rows share the width of a pass.
         longest = max(len(row.prompt) + row.limit + len(row.draft) for row in rows)
         count = len(self._rows) + len(rows)
@@ -388,7 +395,7 @@ class DraftedAnswerer(ClipAnswerer):
         return numbers_in(self.processor.format_box(box))
 
     def _fits_window(self, requests: Sequence[ClipRequest], texts: list[str]) -> bool:
-        """Whether drafts can be checked: layers with a sliding window count positions in the cache."""
+        """Return whether drafts can be checked: layers with a sliding window count positions in the cache."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if not self.drafts or not window:
             return self.drafts

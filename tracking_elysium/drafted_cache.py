@@ -17,6 +17,18 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 _STEP = 64  # buffers grow by so many positions
 
 
+def states_of(layer: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keys and values (B, heads, T, width) of one layer of a cache.
+
+    Raises:
+        TypeError: the layer holds none: nothing was written yet, or it is no layer of attention.
+    """
+    keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+    if not isinstance(keys, torch.Tensor) or not isinstance(values, torch.Tensor):
+        raise TypeError(f"a {type(layer).__name__} holds no keys and values; the drafted decoder needs attention.")
+    return keys, values
+
+
 class RowCache(Cache):
     """Keys and values of rows that come and go.
 
@@ -33,11 +45,12 @@ class RowCache(Cache):
     """
 
     def __init__(self, num_layers: int) -> None:
-        super().__init__(layers=[_RowLayer(self) for _ in range(num_layers)])
+        self._row_layers = [_RowLayer(self) for _ in range(num_layers)]
+        super().__init__(layers=list(self._row_layers))
         self.num_slots = self.capacity = 0
         self.lengths: list[int] = []
-        self.slots: torch.Tensor | None = None
-        self.positions: torch.Tensor | None = None
+        self.slots = torch.zeros(0, 1, dtype=torch.long)
+        self.positions = torch.zeros(0, 0, dtype=torch.long)
         self.count = 0  # B
         self.width = 0  # positions that the pass under way may look at
         self.moves = 0
@@ -48,7 +61,7 @@ class RowCache(Cache):
             self.num_slots = max(num_slots, self.num_slots)
             self.capacity = max(-(-capacity // _STEP) * _STEP, self.capacity)
             self.moves += 1
-            for layer in self.layers:
+            for layer in self._row_layers:
                 layer.grow()
 
     def add(self, source: Cache, source_row: int, positions: torch.Tensor) -> int:
@@ -63,8 +76,9 @@ class RowCache(Cache):
             The slot of the new row.
         """
         slot = len(self.lengths)
-        for mine, theirs in zip(self.layers, source.layers, strict=True):
-            mine.take(slot, theirs.keys[source_row], theirs.values[source_row], positions)
+        for mine, theirs in zip(self._row_layers, source.layers, strict=True):
+            keys, values = states_of(theirs)
+            mine.take(slot, keys[source_row], values[source_row], positions)
         self.lengths.append(len(positions))
         return slot
 
@@ -72,7 +86,7 @@ class RowCache(Cache):
         """Free a slot; the last row moves into it."""
         last = len(self.lengths) - 1
         if slot != last:
-            for layer in self.layers:
+            for layer in self._row_layers:
                 layer.move(last, slot, self.lengths[last])
             self.lengths[slot] = self.lengths[last]
         self.lengths.pop()
@@ -122,23 +136,23 @@ class _RowLayer(CacheLayerMixin):
     def grow(self) -> None:
         """Follow the cache's capacity."""
         if self.is_initialized:
-            old_keys, old_values = self.keys, self.values
-            self.lazy_initialization(old_keys, old_values)
-            self.keys[: len(old_keys), :, : old_keys.shape[2]] = old_keys
-            self.values[: len(old_values), :, : old_values.shape[2]] = old_values
+            old = states_of(self)
+            self.lazy_initialization(*old)
+            for states, known in zip(states_of(self), old, strict=True):
+                states[: len(known), :, : known.shape[2]] = known
 
     def take(self, slot: int, keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor) -> None:
         """Copy tokens of one row, (heads, T, width), to the start of a slot."""
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
         positions = positions.to(keys.device)
-        self.keys[slot, :, : len(positions)] = keys.index_select(1, positions)
-        self.values[slot, :, : len(positions)] = values.index_select(1, positions)
+        for states, given in zip(states_of(self), (keys, values), strict=True):
+            states[slot, :, : len(positions)] = given.index_select(1, positions)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first tokens of a slot to another."""
-        self.keys[target, :, :length] = self.keys[source, :, :length]
-        self.values[target, :, :length] = self.values[source, :, :length]
+        for states in states_of(self):
+            states[target, :, :length] = states[source, :, :length]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -146,9 +160,10 @@ class _RowLayer(CacheLayerMixin):
         """Write states (B, heads, T, width) after each row; return all that the pass may look at."""
         cache = self._cache
         slots, positions = cache.slots.to(key_states.device), cache.positions.to(key_states.device)
-        self.keys[slots, :, positions] = key_states.transpose(1, 2)
-        self.values[slots, :, positions] = value_states.transpose(1, 2)
-        return self.keys[: cache.count, :, : cache.width], self.values[: cache.count, :, : cache.width]
+        keys, values = states_of(self)
+        keys[slots, :, positions] = key_states.transpose(1, 2)
+        values[slots, :, positions] = value_states.transpose(1, 2)
+        return keys[: cache.count, :, : cache.width], values[: cache.count, :, : cache.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return length and offset of what `update` returns."""

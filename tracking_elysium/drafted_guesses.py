@@ -130,7 +130,8 @@ class Drafter:
         """
         if self.cursor.off_format:
             return self._repetition()[:most]
-        cursor, tokens = self.cursor.copy(), []
+        cursor = self.cursor.copy()
+        tokens: list[int] = []
         box = list(self._box) if self._frame == cursor.frame_in_clip else []
         end = cursor.frame_in_clip + self.frames_ahead
         while len(tokens) < most and not (cursor.off_format or cursor.finished):
@@ -173,7 +174,7 @@ class Drafter:
         return None if moved is None else moved[coordinate]
 
     def _guess_absent(self, cursor: Cursor) -> bool:
-        """Whether a frame may be without a box: as the model proposed, else as the frame before it was."""
+        """Return whether a frame may be without a box: as the model proposed, else as the frame before it was."""
         frame_in_clip = cursor.frame_in_clip
         return self._proposed_absent.get(frame_in_clip, frame_in_clip - 1 in cursor.absent_frames)
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
+from .drafted_cache import states_of
+
 _PADDING = -1  # owner of padding
 _MIN_PREFIX = 16  # a prefix of fewer tokens saves nothing: a mask has to be made for what follows it
 
@@ -144,7 +146,8 @@ class SharedPrefix:
         """Return a cache of so many sequences that holds the first `length` tokens."""
         cache = DynamicCache()
         for layer, states in enumerate(self._states if length else ()):
-            cache.update(*(state[:, :, :length].expand(num_sequences, -1, -1, -1) for state in states), layer)
+            keys, values = (state[:, :, :length].expand(num_sequences, -1, -1, -1) for state in states)
+            cache.update(keys, values, layer)
         return cache
 
     def keep(self, prompt: Sequence[int], image_token_id: int, filled: Cache) -> None:
@@ -154,7 +157,8 @@ class SharedPrefix:
             self._ids = list(prompt[:length])
             # Cloned, so that the rest of the pass can be freed.
             self._states = [
-                (layer.keys[:1, :, :length].clone(), layer.values[:1, :, :length].clone()) for layer in filled.layers
+                (keys[:1, :, :length].clone(), values[:1, :, :length].clone())
+                for keys, values in map(states_of, filled.layers)
             ]
 
 

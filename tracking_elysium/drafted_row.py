@@ -131,7 +131,7 @@ class AnswerRow:
 
     def _teach_drafter(self, before: Cursor | None, answers: list[Chosen], accepted: int) -> None:
         """Tell the drafter how far its draft was right, and what the model said in place of the rest."""
-        if self.drafter is None:
+        if self.drafter is None or before is None:
             return
         self.drafter.update_trust(len(self.draft), accepted)
         proposed = [token for token, *_ in answers[: len(self.draft)]] if accepted < len(self.draft) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ class Lane:
                 track.zoom = ZoomState(options.zoom_factor)
         self._questions: list[_Question] = []
         self._clips = read_clips(source, self.start, backward, options)
-        self._clip: ReadClip | None = None
+        self._last_clip: ReadClip | None = None
         self._reader: ReadAhead | None = None
         self._is_stream = source.num_frames is None
 
@@ -80,7 +80,7 @@ class Lane:
             self._reader.close()
 
     def covers(self, frame: int) -> bool:
-        """Whether this lane reports `frame` at all."""
+        """Return whether this lane reports `frame` at all."""
         step = self.step_of(frame)
         return step >= (1 if self.skip_start else 0)
 
@@ -98,7 +98,7 @@ class Lane:
         clip = next(self._clips, None)
         if clip is NOT_YET:
             return None
-        self._clip = clip
+        self._last_clip = clip
         if clip is None:
             self.finished = True
             return []
@@ -114,15 +114,14 @@ class Lane:
     def _ask(self, track: Track, processor: Processor) -> tuple[list[Window | None], ClipRequest]:
         """Ask about one object, on the whole frames of the clip or on a search window of its new frame."""
         first, frames = self._clip.first_step, self._clip.frames
+        no_window: list[Window | None] = [None] * len(frames)
         box = track.start_box(first)
         grounds = track.query.expression is not None and self.options.rsot_continuation == "expression"
         if track.zoom is None or box is None or grounds:
             request = build_request(processor, track.query, box, frames, self.options)
-            return [None] * len(frames), replace(request, known_boxes=track.known_boxes(first))
-        if track.zoom.template is None:
-            track.zoom.begin(frames[0], box)
-        template = track.zoom.template
-        shown, windows = [template], [None]
+            return no_window, replace(request, known_boxes=track.known_boxes(first))
+        template = track.zoom.template or track.zoom.begin(frames[0], box)
+        shown, windows = [template], no_window[:1]
         for frame in frames[1:]:
             cut, window = track.zoom.look(frame, box)
             shown.append(cut)
@@ -158,7 +157,7 @@ class Lane:
         """Read box, score and presence of a frame of the clip, as given or as answered."""
         if track.is_given(self._clip.first_step + frame_in_clip):
             return _Said(np.asarray(track.query.box, dtype=np.float64), 1.0)
-        if said is None:
+        if said is None or answer is None:
             return _Said(None, 0.0)
         presence = answer.presence(frame_in_clip)
         if not said.valid[frame_in_clip]:
@@ -168,7 +167,7 @@ class Lane:
     def _decide(self, track: Track, frame_in_clip: int, said: _Said, window: Window | None) -> ObjectResult | None:
         """Note a frame's box, seen in a window or in the whole frame, and return what to report."""
         step, box = self._clip.first_step + frame_in_clip, said.box
-        if window is not None:
+        if window is not None and track.zoom is not None:
             height, width = self._clip.frames[frame_in_clip].image.shape[:2]
             last = track.start_box(self._clip.first_step)
             box = track.zoom.note(window, last, box, (width, height), said.presence)
@@ -179,12 +178,19 @@ class Lane:
         return ObjectResult(query.id, query.label, said.score if found else 0.0, reported, found, said.presence)
 
     @property
+    def _clip(self) -> ReadClip:
+        """The clip that was read last."""
+        if self._last_clip is None:
+            raise RuntimeError("no clip was read yet; `requests` reads one.")
+        return self._last_clip
+
+    @property
     def clip_end(self) -> int:
         """The step after the clip that was read last."""
         return self._clip.first_step + len(self._clip.frames)
 
     def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, list[Any]]) -> bool:
-        """Whether every object has a box in a frame of the clip."""
+        """Return whether every object has a box in a frame of the clip."""
         return all(track.is_given(step) or told[id(track)][0].valid[frame_in_clip] for track in self.tracks)
 
 
@@ -206,7 +212,7 @@ def _prepared_frames(frames: Iterator[VideoFrame | None], prepare: Prepare) -> I
 def build_request(
     processor: Processor,
     query: ObjectQuery,
-    box: np.ndarray | None,
+    box: Sequence[float] | np.ndarray | None,
     frames: list[VideoFrame],
     options: TrackingOptions,
 ) -> ClipRequest:
@@ -226,6 +232,8 @@ def build_request(
     prompt = options.prompt
     if prompt is not None and query.expression is not None and not ground and "{box}" not in prompt:
         prompt = None  # a template for grounding says nothing about continuing from a box
-    subject = {"expression": query.expression} if ground else {"box": [float(v) for v in box]}
+    subject: dict[str, Any] = {"expression": query.expression}
+    if box is not None and not ground:
+        subject = {"box": [float(v) for v in box]}
     messages = processor.build_messages("RSOT" if ground else "SOT", len(frames), prompt=prompt, **subject)
     return ClipRequest(messages=messages, frames=frames, expects_boxes=True)

@@ -22,7 +22,7 @@ class UnknownOptionError(ValueError, TypeError):
 
 
 def _option(default: Any, about: str, metavar: str | None = None) -> Any:
-    """A field of `TrackingOptions`; `about` is what the command line says of it."""
+    """Return a field of `TrackingOptions`; `about` is what the command line says of it."""
     return field(default=default, metadata={"about": about, "metavar": metavar})
 
 
@@ -96,7 +96,7 @@ class TrackingOptions:
 
 
 def options_given(given: dict[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keywords that say something: None keeps the default, unless it has a meaning of its own for the option.
+    """Return the keywords that say something: None keeps the default, unless it means something for the option.
 
     Args:
         given: name -> value.
@@ -114,7 +114,7 @@ def options_given(given: dict[str, Any], others: tuple[str, ...] = ()) -> dict[s
 
 
 def takes_none(option: Field[Any]) -> bool:
-    """Whether None is a value of an option that differs from its default."""
+    """Return whether None is a value of an option that differs from its default."""
     return option.default is not None and "None" in str(option.type)
 
 
@@ -175,7 +175,7 @@ def _check_zoom_factor(factor: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    """A value as it is shown in an error; a number of a thousand digits is not read by anybody."""
+    """Return a value as it is shown in an error, cut where it is long."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
         return f"{'-' if value < 0 else ''}(an integer of {value.bit_length()} bits)"
     text = repr(value)

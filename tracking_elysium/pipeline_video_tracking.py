@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import Pipeline
@@ -28,7 +28,7 @@ from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
 from .lanes import build_request
 from .options import TrackingOptions, check_choice, check_count, options_given
-from .protocols import Answerer
+from .protocols import Answerer, Processor
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
 from .scheduling import track_videos
 from .session import TrackingSession
@@ -71,20 +71,25 @@ class VideoTrackingPipeline(Pipeline):
         super().__init__(*args, **kwargs)
 
     @property
+    def _processor(self) -> Processor:
+        """The processor; the library's base class knows only that there may be one of any kind."""
+        return cast(Processor, self.processor)
+
+    @property
     def stats(self) -> dict[str, Any]:
         """What the last call cost (so far, while a stream is read): counts and seconds, see `Stats.as_dict`."""
         return (self._stats or Stats()).as_dict()
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Options of a session, given at construction or per call; None keeps the default where it is no value."""
+        """Return options of a session, from construction or a call; None keeps the default where it is no value."""
         given = options_given(options, ("batch_size",))
         self._settings(given)  # a wrong value is an error here, not at the first clip
         return given, {}, {}
 
     def _settings(self, given: dict[str, Any]) -> TrackingOptions:
-        """Options of a session: what the caller gave, else what the checkpoint asks for, else the defaults."""
+        """Return options of a session: what the caller gave, else what the checkpoint asks for, else the defaults."""
         try:
-            defaults = options_given(self.processor.tracking_defaults)
+            defaults = options_given(self._processor.tracking_defaults)
             TrackingOptions(**defaults)
         except ValueError as error:
             raise ValueError(f"`tracking_defaults` of the checkpoint's processor_config.json: {error}") from None
@@ -175,7 +180,7 @@ class VideoTrackingPipeline(Pipeline):
             del config.custom_pipelines
             if before is not None:
                 config.custom_pipelines = before
-        self.processor.save_pretrained(folder)
+        self._processor.save_pretrained(folder)
         carry_pipeline(folder)
 
     # ----------------------------------------------------------------------------------------------------------
@@ -187,10 +192,11 @@ class VideoTrackingPipeline(Pipeline):
         answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
         for video, source, queries in self._open(inputs):
             self._warn_of_untaught("rsot" if queries[0].box is None else "sot", source, stacklevel=4)
-            session = TrackingSession(source, self.processor, queries, settings, True, answerer.prepare)
+            session: TrackingSession | None
+            session = TrackingSession(source, self._processor, queries, settings, True, answerer.prepare)
             longest = [None] * session.longest_clip
             answerer.check_fits(
-                [build_request(self.processor, query, query.box, longest, settings) for query in queries]
+                [build_request(self._processor, query, query.box, longest, settings) for query in queries]
             )
             size = (source.width, source.height)
             if batched and is_local_file(video):
@@ -217,7 +223,7 @@ class VideoTrackingPipeline(Pipeline):
     def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (position of the video, frame) as the frames are decided; `partial`: before their clip is."""
         plans, answerer = prepared["plans"], prepared["answerer"]
-        sessions = (plan.take_session(self.processor, answerer.prepare) for plan in plans)
+        sessions = (plan.take_session(self._processor, answerer.prepare) for plan in plans)
         # Device and threads are set around the model only: between frames they are the consumer's.
         size, model_context = answerer.batch_size, self._model_context()
         for position, result in track_videos(sessions, answerer, size, model_context, partial):
@@ -259,12 +265,12 @@ class VideoTrackingPipeline(Pipeline):
         answerer = self._answerer(batch_size, self._preprocess_params)
         batch, requests = is_batch(videos), []
         for video in videos if batch else [videos]:
-            source = self.processor.open_video(video)
+            source = self._processor.open_video(video)
             self._warn_of_untaught("vqa", source, stacklevel=3)
-            shown = self.processor.evenly_spaced_frames(source, num_frames)
+            shown = self._processor.evenly_spaced_frames(source, num_frames)
             frames = [VideoFrame(*frame) for frame in shown]
             for text in questions:
-                messages = self.processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
+                messages = self._processor.build_messages("vqa", len(frames), question=text, prompt=prompt)
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
         answerer.check_fits(requests)
         with self._model_context()():
@@ -275,7 +281,8 @@ class VideoTrackingPipeline(Pipeline):
 
     def _describe(self, inputs: dict[str, Any], settings: TrackingOptions) -> Any:
         num_frames, interval, max_new_tokens = inputs["shown"]
-        answerer, requests, results = inputs["answerer"], [], []
+        answerer, requests = inputs["answerer"], []
+        results: list[list[dict[str, Any]]] = []
         for _, source, queries in self._open(inputs):
             self._warn_of_untaught("video_reg", source, stacklevel=4)
             shown: dict[int, list[VideoFrame]] = {}
@@ -283,13 +290,13 @@ class VideoTrackingPipeline(Pipeline):
             for query in queries:
                 if query.start_frame not in shown:
                     count = 1 if settings.zoom else num_frames
-                    taken = self.processor.frames_from(source, query.start_frame, count, interval)
+                    taken = self._processor.frames_from(source, query.start_frame, count, interval)
                     shown[query.start_frame] = [VideoFrame(*frame) for frame in taken]
                 frames, box = shown[query.start_frame], query.box
                 if settings.zoom:
                     frames = [known_window(frames[0], np.asarray(box, dtype=np.float64))]
                     box = frames[0].reference_box
-                messages = self.processor.build_messages(
+                messages = self._processor.build_messages(
                     "video_reg", len(frames), box=[float(v) for v in box], prompt=settings.prompt
                 )
                 requests.append(ClipRequest(messages, frames, expects_boxes=False, max_new_tokens=max_new_tokens))
@@ -309,12 +316,12 @@ class VideoTrackingPipeline(Pipeline):
         videos = list(inputs["videos"]) if batch else [inputs["videos"]]
         subjects = per_video(videos, inputs["subjects"]) if batch else [inputs["subjects"]]
         for video, subject in zip(videos, subjects, strict=True):
-            source = self.processor.open_video(video)
-            yield video, source, make_queries(source, self.processor, subject, inputs["direction"])
+            source = self._processor.open_video(video)
+            yield video, source, make_queries(source, self._processor, subject, inputs["direction"])
 
     def _warn_of_untaught(self, task: str, source: Any, stacklevel: int) -> None:
         """Warn of what this checkpoint was not trained for, once of each; the level is that of the user's line."""
-        sentence = self.processor.untaught(task, source.width, source.height)
+        sentence = self._processor.untaught(task, source.width, source.height)
         if sentence is None:
             return
         kind = sentence.partition(",")[0]
@@ -329,15 +336,18 @@ class VideoTrackingPipeline(Pipeline):
     def _answerer(self, batch_size: int | None, options: dict[str, Any]) -> Answerer:
         settings = self._settings(options)
         rows = batch_size if batch_size is not None else self._batch_size
-        how = {} if rows is None else {"batch_size": rows}
+        how: dict[str, Any] = {} if rows is None else {"batch_size": rows}
         how |= {"vision_memory_mb": settings.vision_memory_mb, "constrained": settings.constrained, "stats": Stats()}
-        if self.answerer is not None:
-            ready = isinstance(self.answerer, Answerer) and not isinstance(self.answerer, type)
-            answerer = self.answerer if ready else self.answerer(self.model, self.processor, **how)
+        handed = self.answerer
+        answerer: Answerer
+        if isinstance(handed, Answerer) and not isinstance(handed, type):
+            answerer = handed
+        elif handed is not None:
+            answerer = cast(Callable[..., Answerer], handed)(self.model, self._processor, **how)
         elif settings.decoding == "drafted":
-            answerer = DraftedAnswerer(self.model, self.processor, **how, compile=settings.compile)
+            answerer = DraftedAnswerer(self.model, self._processor, **how, compile=settings.compile)
         else:
-            answerer = ClipAnswerer(self.model, self.processor, **how)
+            answerer = ClipAnswerer(self.model, self._processor, **how)
         self._stats = answerer.stats
         return answerer
 

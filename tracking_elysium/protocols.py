@@ -5,6 +5,7 @@ Any object with these members serves; `processing_elysium` and `answering.py` ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,10 +68,21 @@ class Processor(Protocol):
         """Tracking options that belong to the way the checkpoint was trained."""
 
     def untaught(self, task: str, width: int, height: int) -> str | None:
-        """What speaks against asking this of frames of this size, for a warning; None where nothing is known."""
+        """Return what speaks against asking this of frames of this size, for a warning; None if nothing does."""
 
     def open_video(self, source: Any, fps: float | None = None) -> VideoSource:
         """Open a video of any kind."""
+
+    def evenly_spaced_frames(self, source: Any, num_frames: int) -> Sequence[tuple[int, float | None, np.ndarray]]:
+        """Return frames spread over a video, as (index, seconds, image)."""
+
+    def frames_from(
+        self, source: Any, start: int, num_frames: int, interval: int = 1
+    ) -> Sequence[tuple[int, float | None, np.ndarray]]:
+        """Return frames from one on, `interval` apart, as (index, seconds, image)."""
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> Any:
+        """Save what loading the processor needs."""
 
     def build_messages(self, task: str, num_frames: int, **options: Any) -> list[dict[str, Any]]:
         """Return the conversation of one question."""

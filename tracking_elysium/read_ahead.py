@@ -35,7 +35,7 @@ class ReadAhead(Iterator):
     """
 
     def __init__(self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None) -> None:
-        self._items = items
+        self._items: Iterator[Any] | None = items
         self._waiting: queue.Queue = queue.Queue(maxsize=ahead)
         self._timeout = None if stall_timeout is None else min(stall_timeout, threading.TIMEOUT_MAX)
         self._stopped = threading.Event()

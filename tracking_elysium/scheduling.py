@@ -44,8 +44,12 @@ def track_videos(
         (position of the session, frame) as the frames are decided; per session the same frames in the same order.
     """
     stats = answer.stats if isinstance(answer, Counted) else Stats()
-    kind = _Steps if isinstance(answer, QueuedAnswerer) else _Rounds
-    scheduler = _Scheduler(sessions, kind(answer, model_context), batch_size, stats)
+    asker: _Steps | _Rounds
+    if isinstance(answer, QueuedAnswerer):
+        asker = _Steps(answer, model_context)
+    else:
+        asker = _Rounds(answer, model_context)
+    scheduler = _Scheduler(sessions, asker, batch_size, stats)
     try:
         while scheduler.start_sessions():
             scheduler.ask_idle_sessions()
@@ -61,17 +65,18 @@ def track_videos(
 
 @dataclass
 class _Asked:
-    """A session with what it has asked: nothing yet (or its camera is late) where `tickets` is None."""
+    """A session with what it has asked: nothing yet (or its camera is late) unless `has_asked`."""
 
     session: TrackingSession
-    tickets: list[int] | None = None
+    has_asked: bool = False
+    tickets: list[int] = field(default_factory=list)
     requests: list[ClipRequest] = field(default_factory=list)
     answers: dict[int, ClipAnswer] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every question is answered."""
-        return self.tickets is not None and all(ticket in self.answers for ticket in self.tickets)
+        return self.has_asked and all(ticket in self.answers for ticket in self.tickets)
 
 
 class _Scheduler:
@@ -109,7 +114,7 @@ class _Scheduler:
 
         A camera that is late delays no other video, so it is waited for only where its session is the only one.
         """
-        for item in [item for item in self._running.values() if item.tickets is None]:
+        for item in [item for item in self._running.values() if not item.has_asked]:
             with self._stats.timed("decode"):
                 requests = item.session.pending(wait=len(self._running) == 1)
             if requests is not None:
@@ -118,7 +123,7 @@ class _Scheduler:
     @property
     def asked(self) -> list[_Asked]:
         """The sessions that have asked."""
-        return [item for item in self._running.values() if item.tickets is not None]
+        return [item for item in self._running.values() if item.has_asked]
 
     def collect_answers(self) -> None:
         """Let the model work until there is an answer, unless no session had a question (at the end of its video)."""
@@ -131,7 +136,7 @@ class _Scheduler:
             results = []
             if item.complete:
                 results = self._accept(item)
-            elif partial and item.tickets is not None:
+            elif partial and item.has_asked:
                 results = self._accept_partial(item)
             if item.session.done:
                 del self._running[position]
@@ -140,7 +145,7 @@ class _Scheduler:
     def _accept(self, item: _Asked) -> list[FrameResult]:
         """Give a session its answers, in order; it can ask again then."""
         answers = [item.answers[ticket] for ticket in item.tickets]
-        item.tickets, item.requests, item.answers = None, [], {}
+        item.has_asked, item.tickets, item.requests, item.answers = False, [], [], {}
         return self._decide(item.session, item.session.accept, answers)
 
     def _accept_partial(self, item: _Asked) -> list[FrameResult]:
@@ -174,7 +179,7 @@ class _Rounds:
 
     def ask(self, item: _Asked, requests: list[ClipRequest]) -> None:
         """Keep the questions for the round."""
-        item.tickets, item.requests = list(range(len(requests))), requests
+        item.has_asked, item.tickets, item.requests = True, list(range(len(requests))), requests
 
     def collect(self, asked: list[_Asked]) -> None:
         """Answer all questions."""
@@ -198,6 +203,7 @@ class _Steps:
         """Pass the questions on."""
         with self._model_context():
             item.tickets = self._answer.submit(requests)
+        item.has_asked = True
 
     def collect(self, asked: list[_Asked]) -> None:
         """Let the answerer do one step."""

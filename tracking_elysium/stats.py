@@ -14,7 +14,7 @@ import torch
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 STAGES = ("decode", "vision", "prefill", "llm", "parse")
 

@@ -20,7 +20,7 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")
 
 
 def threads_for(model: Any) -> int | None:
-    """Threads that suit a model; None leaves torch as it is: a large model, another device, or a user's own setting.
+    """Return threads that suit a model; None (a large model, another device, a user's setting) changes nothing.
 
     A number from `torch.set_num_threads` is a user's own where it is not the one that torch starts with.
     """
@@ -32,7 +32,7 @@ def threads_for(model: Any) -> int | None:
 
 
 def starting_threads() -> set[int]:
-    """Numbers of threads that torch may take by itself: one per processor or one per core of this process."""
+    """Return numbers of threads that torch may take by itself: one per processor or one per core of this process."""
     if not hasattr(os, "sched_getaffinity"):
         return {os.cpu_count() or 1}
     processors = os.sched_getaffinity(0)
@@ -44,7 +44,7 @@ def starting_threads() -> set[int]:
 
 
 def with_threads(count: int | None, context: Callable[[], AbstractContextManager[Any]]) -> Callable[[], Any]:
-    """A maker of contexts as `context` is one, in which torch has so many threads; None changes nothing."""
+    """Return a maker of contexts as `context` is one, in which torch has so many threads; None changes nothing."""
     return context if count is None else partial(_threaded, count, context)
 
 

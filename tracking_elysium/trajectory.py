@@ -23,7 +23,7 @@ class Track:
     zoom: ZoomState | None = None  # where the object is followed in search windows
 
     def is_given(self, step: int) -> bool:
-        """Whether the box of `step` comes with the question."""
+        """Return whether the box of `step` comes with the question."""
         return step == 0 and self.query.box is not None
 
     def start_box(self, step: int) -> np.ndarray | None:

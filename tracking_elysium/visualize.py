@@ -21,7 +21,7 @@ from .whole_files import written_whole
 try:
     import av
 except ImportError:  # drawing works without it, writing a video says what is missing
-    av = None
+    av = None  # type: ignore[assignment]
 
 # Okabe and Ito's colors, told apart with any kind of color vision.
 COLORS = (
@@ -134,7 +134,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, times: Sequenc
     try:
         for frame in frames:
             padded = _even(frame)
-            if stream is None:
+            if stream is None or container is None:
                 container = av.open(str(path), mode="w", options={"movflags": "+faststart"})
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = padded.shape[:2]
@@ -147,7 +147,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, times: Sequenc
                 picture.pts, picture.time_base = round((times[count] - times[0]) / _TICK), _TICK
             container.mux(stream.encode(picture))
             count += 1
-        if stream is not None:
+        if stream is not None and container is not None:
             container.mux(stream.encode())
     except BaseException:
         if container is not None:
@@ -257,11 +257,11 @@ def _tag(
 ) -> tuple[float, float, float, float]:
     """Write text on a filled plate above the corner (or below the box when there is no room); return the plate."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 8, bottom - top + 6
+    width, height = round(right - left) + 8, round(bottom - top) + 6
     x = min(max(corner[0], 0), max(size[0] - width, 0))
     below = corner[1] if below is None else below
-    places = [corner[1] - height, below + 2, corner[1] + 2, *range(0, max(size[1] - height, 1), height)]
-    inside = [y for y in places if 0 <= y <= size[1] - height] or [0]
+    heights = [corner[1] - height, below + 2, corner[1] + 2, *range(0, max(size[1] - height, 1), height)]
+    inside = [y for y in heights if 0 <= y <= size[1] - height] or [0]
     free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), other) for other in taken)]
     y = (free or inside)[0]
     draw.rectangle((x, y, x + width, y + height), fill=color)

@@ -24,7 +24,7 @@ LONGEST_SIDE_FACTOR = 1.3
 SMALLEST_SIDE_PX = 12
 # A window grows by this much per frame without a box, and never beyond this multiple of its usual width.
 WIDEN_WHEN_LOST, WIDEST = 1.2, 2.0
-# Frames without a box until other places of the frame are looked at as well; a box there needs so much certainty.
+# Frames without a box until other parts of the frame are looked at as well; a box there needs so much certainty.
 PATIENCE, SURE = 4, 0.9
 MOST_TILES_ACROSS = 6
 # What stands outside the frame: ImageNet's mean color.
@@ -122,9 +122,10 @@ class ZoomState:
         self.lost = 0  # frames in a row without a box
         self._elsewhere: Window | None = None  # the window under way, where it is a tile
 
-    def begin(self, frame: VideoFrame, box: np.ndarray) -> None:
-        """Take the frame in which the box (4,) in [0, 1] is known; every later question shows it first."""
+    def begin(self, frame: VideoFrame, box: np.ndarray) -> VideoFrame:
+        """Take the frame in which the box (4,) in [0, 1] is known; return its window, which every question shows."""
         self.template = known_window(frame, box)
+        return self.template
 
     def look(self, frame: VideoFrame, box: np.ndarray) -> tuple[VideoFrame, Window]:
         """Cut the search window for an object whose last box was `box` out of a frame."""
@@ -135,7 +136,7 @@ class ZoomState:
             tiles = tiles_around(box, width, height, self.base)
             window = self._elsewhere = tiles[turn // 2 % len(tiles)]
         cut = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image), reference=self.template)
-        cut.reference_box = self.template.reference_box
+        cut.reference_box = None if self.template is None else self.template.reference_box
         return cut, window
 
     def note(

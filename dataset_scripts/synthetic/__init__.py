@@ -1,10 +1,10 @@
 """Synthetic videos with exact boxes: a deterministic function of (seed, index)."""
 
 from .dataset import SPLITS, SyntheticClip, SyntheticConfig, make_clip, make_video
-from .scene import COLOURS, MOTIONS, SHAPES, SIZES, TEXTURES
+from .scene import COLORS, MOTIONS, SHAPES, SIZES, TEXTURES
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "MOTIONS",
     "SHAPES",
     "SIZES",

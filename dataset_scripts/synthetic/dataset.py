@@ -75,7 +75,7 @@ def make_clip(
     interval: tuple[int, int] = (1, 6),
     irregular: bool = False,
 ) -> SyntheticClip:
-    """A clip of `num_frames` frames that lie a random number of native frames apart.
+    """Make a clip of `num_frames` frames that lie a random number of native frames apart.
 
     Args:
         config: size and seed.
@@ -125,7 +125,7 @@ def make_clip(
 
 
 def make_video(config: SyntheticConfig, split: str, index: int, num_frames: int = 64) -> SyntheticClip:
-    """Consecutive native frames: what a video file holds."""
+    """Make consecutive native frames: what a video file holds."""
     return make_clip(config, split, index, num_frames, interval=(1, 1))
 
 
@@ -138,7 +138,7 @@ def _record(
     visible: np.ndarray,
     step: float,
 ) -> VideoRecord:
-    """Boxes (O, F, 4) and visible shares (F, O) become tracks of the objects that show in the first frame."""
+    """Turn boxes (O, F, 4) and visible shares (F, O) into tracks of the objects in the first frame."""
     num_frames = boxes.shape[1]
     seen = np.clip(boxes, 0, 1)
     present = [i for i in range(len(boxes)) if visible[0, i] >= ABSENT_BELOW]

@@ -10,13 +10,13 @@ _ATTRIBUTES = ("size", "texture", "colour", "shape")
 
 
 def caption(look: tuple[str, str, str, str], motion: str | None = None) -> str:
-    """The full description, e.g. "a small striped red ring moving left"; `look` is (size, texture, colour, shape)."""
+    """Describe in full: "a small striped red ring moving left"; `look` is (size, texture, color, shape)."""
     words = "a " + " ".join(look)
     return f"{words} {motion}" if motion else words
 
 
 def is_unique(look: tuple[str, ...], others: list[tuple[str, ...]], named: tuple[int, ...]) -> bool:
-    """True if no other object has the same values of all `named` attributes (positions in `look`)."""
+    """Return True if no other object has the same values of all `named` attributes (positions in `look`)."""
     return not any(all(other[i] == look[i] for i in named) for other in others)
 
 
@@ -26,9 +26,9 @@ def referring_expression(
     others: list[tuple[str, str, str, str]],
     motion: str | None = None,
 ) -> str:
-    """Words that fit `look` and none of `others`, e.g. "the small red ring".
+    """Return words that fit `look` and none of `others`, e.g. "the small red ring".
 
-    Attributes are added in random order (colour and shape first, as people do, in two cases of three) until the
+    Attributes are added in random order (color and shape first, as people do, in two cases of three) until the
     words are unique, and sometimes one more; the motion, where given, is sometimes added and never needed.
 
     Raises:

@@ -1,6 +1,6 @@
 """A scene at a time becomes pixels, and a map that says which object each pixel shows.
 
-Every object is painted once as a sprite (colour times coverage, and coverage) that fills its own bounding box; a
+Every object is painted once as a sprite (color times coverage, and coverage) that fills its own bounding box; a
 frame places the sprites with sub-pixel accuracy, so the box is exact by construction.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .scene import COLOURS, Scene, SceneObject
+from .scene import COLORS, Scene, SceneObject
 
 __all__ = ["SceneRenderer"]
 
@@ -33,7 +33,7 @@ class SceneRenderer:
         noise_size = size + 32
         self._noise = 3 * rng.standard_normal((noise_size, noise_size, 1), dtype=np.float32)
         self._noise_shift = rng.integers(0, 32, (64, 2))
-        self._bar_colour = rng.uniform(40, 140, 1).repeat(3).astype(np.float32)
+        self._bar_color = rng.uniform(40, 140, 1).repeat(3).astype(np.float32)
         self._sprites = [_sprite(rng, item, size) for item in scene.objects]
 
     def frame(self, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,10 +53,10 @@ class SceneRenderer:
             areas[number] = share * (box[2] - box[0]) * (box[3] - box[1])
             _composite(canvas, owner, sprite, box, number + 1)
         if self.scene.occluder is not None:
-            axis, centre, width = self.scene.occluder
-            low, high = int((centre - width / 2) * self.size), int((centre + width / 2) * self.size)
+            axis, center, width = self.scene.occluder
+            low, high = int((center - width / 2) * self.size), int((center + width / 2) * self.size)
             bar = (slice(None), slice(low, high)) if axis == 0 else (slice(low, high), slice(None))
-            canvas[bar] = self._bar_colour
+            canvas[bar] = self._bar_color
             owner[bar] = 0
         top, left = self._noise_shift[int(time) % len(self._noise_shift)]
         canvas += self._noise[top : top + self.size, left : left + self.size]
@@ -87,7 +87,7 @@ def _composite(canvas: np.ndarray, owner: np.ndarray, sprite: np.ndarray, box_xy
     height, width = sprite.shape[:2]
     scale_x = (box_xyxy_px[2] - box_xyxy_px[0]) / width
     scale_y = (box_xyxy_px[3] - box_xyxy_px[1]) / height
-    # Pixel centres sit at half-integers: destination u + 0.5 shows sprite s + 0.5.
+    # Pixel centers sit at half-integers: destination u + 0.5 shows sprite s + 0.5.
     matrix = np.array(
         [
             [scale_x, 0, box_xyxy_px[0] - left + 0.5 * scale_x - 0.5],
@@ -103,7 +103,7 @@ def _composite(canvas: np.ndarray, owner: np.ndarray, sprite: np.ndarray, box_xy
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Muted smooth colours with a fine grain and, half the time, faint stripes: texture without objects."""
+    """Paint muted smooth colors with a fine grain and, half the time, faint stripes: texture without objects."""
     cells = int(rng.integers(3, 9))
     base = rng.uniform(35, 150)
     coarse = base + rng.normal(0, 26, (cells, cells, 1)) + rng.normal(0, 9, (cells, cells, 3))
@@ -121,7 +121,7 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _sprite(rng: np.random.Generator, item: SceneObject, frame_size: int) -> np.ndarray:
-    """`(h, w, 4)` float32: colour times coverage (0..255) and coverage (0..1); the shape touches all four sides."""
+    """Paint color times coverage (0..255) and coverage (0..1), `(h, w, 4)` float32; the shape touches all sides."""
     side = item.size * frame_size * 1.1
     width = max(6, round(side * np.sqrt(item.aspect)))
     height = max(6, round(side / np.sqrt(item.aspect)))
@@ -130,13 +130,13 @@ def _sprite(rng: np.random.Generator, item: SceneObject, frame_size: int) -> np.
     contours = [(c * [big_w, big_h] * 16 - 8).round().astype(np.int32) for c in _contours(item.shape)]
     cv2.fillPoly(mask, contours, 255, lineType=cv2.LINE_8, shift=4)
     coverage = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    colour = np.clip(np.array(COLOURS[item.colour], dtype=np.float32) + item.tint, 0, 255).astype(np.float32)
+    color = np.clip(np.array(COLORS[item.color], dtype=np.float32) + item.tint, 0, 255).astype(np.float32)
     light = coverage if item.texture == "plain" else coverage * _pattern(rng, item.texture, width, height, frame_size)
-    return np.concatenate([light[..., None] * colour, coverage[..., None]], axis=2)
+    return np.concatenate([light[..., None] * color, coverage[..., None]], axis=2)
 
 
 def _pattern(rng: np.random.Generator, texture: str, width: int, height: int, frame_px: int) -> np.ndarray:
-    """`(h, w)` float32 brightness: 1 where the texture leaves the colour, less where it darkens it."""
+    """Return `(h, w)` float32 brightness: 1 where the texture leaves the color, less where it darkens it."""
     fine_w, fine_h = 2 * width, 2 * height
     period = np.float32(0.075 * 2 * frame_px)
     y, x = np.ogrid[:fine_h, :fine_w]
@@ -151,7 +151,7 @@ def _pattern(rng: np.random.Generator, texture: str, width: int, height: int, fr
 
 
 def _contours(shape: str) -> list[np.ndarray]:
-    """Closed outlines, points in [0, 1]^2, whose tight box is the unit square."""
+    """Return closed outlines, points in [0, 1]^2, whose tight box is the unit square."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     if shape == "circle":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "MOTIONS",
     "SHAPES",
     "SIZES",
@@ -23,8 +23,8 @@ __all__ = [
     "sample_scene",
 ]
 
-# RGB at full light; each object jitters around its colour.
-COLOURS: dict[str, tuple[int, int, int]] = {
+# RGB at full light; each object jitters around its color.
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 35, 35),
     "green": (40, 165, 50),
     "blue": (45, 70, 220),
@@ -40,22 +40,22 @@ TEXTURES = ("plain", "striped", "dotted")
 MOTIONS = ("moving left", "moving right", "moving up", "moving down", "staying still")
 TRAJECTORIES = ("smooth", "accelerating", "curving", "still")
 
-# An object whose centre moved less than this, as a fraction of the frame, is called still.
+# An object whose center moved less than this, as a fraction of the frame, is called still.
 STILL_BELOW = 0.05
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: what it looks like and how its centre and size depend on time.
+    """One object: what it looks like and how its center and size depend on time.
 
     Attributes:
         size: geometric mean of width and height at time 0; `aspect` is width / height.
         start, velocity, acceleration, wave, phase: `(2,)` each; the path is start + v t + a t^2 / 2 + wave sin(...).
         pulse, pulse_period, pulse_phase: relative amplitude and period (frames) of the change of size.
-        tint: `(3,)` offset of the colour, in grey levels.
+        tint: `(3,)` offset of the color, in gray levels.
     """
 
-    colour: str
+    color: str
     shape: str
     size_word: str
     texture: str
@@ -75,16 +75,16 @@ class SceneObject:
     @property
     def look(self) -> tuple[str, str, str, str]:
         """The four attributes by which objects can be told apart in a still frame."""
-        return (self.size_word, self.texture, self.colour, self.shape)
+        return (self.size_word, self.texture, self.color, self.shape)
 
     def sizes_at(self, times: np.ndarray) -> np.ndarray:
-        """Width and height, `(F, 2)`, in world units at `times` `(F,)`."""
+        """Return width and height, `(F, 2)`, in world units at `times` `(F,)`."""
         scale = 1 + self.pulse * np.sin(2 * np.pi * times / self.pulse_period + self.pulse_phase)
         ratio = np.array([np.sqrt(self.aspect), 1 / np.sqrt(self.aspect)])
         return self.size * scale[:, None] * ratio
 
-    def centres_at(self, times: np.ndarray) -> np.ndarray:
-        """Centres, `(F, 2)`, in world units: the free path, folded at the walls as a bouncing ball's."""
+    def centers_at(self, times: np.ndarray) -> np.ndarray:
+        """Return centers, `(F, 2)`, in world units: the free path, folded at the walls as a bouncing ball's."""
         t = times[:, None]
         angle = 2 * np.pi * t / self.wave_period + self.phase
         free = self.start + self.velocity * t + 0.5 * self.acceleration * t**2 + self.wave * np.sin(angle)
@@ -105,7 +105,7 @@ class Camera:
     zoom: float
 
     def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets `(F, 2)` and zooms `(F,)` at `times` `(F,)`."""
+        """Return offsets `(F, 2)` and zooms `(F,)` at `times` `(F,)`."""
         angle = 2 * np.pi * times / self.period
         return self.pan * np.sin(angle[:, None] + self.phase), 1 + self.zoom * np.sin(angle + self.phase[0])
 
@@ -115,7 +115,7 @@ class Scene:
     """Objects in drawing order (the last is in front), the camera, and what the renderer needs.
 
     Attributes:
-        occluder: None or (axis, centre, width) of a static grey bar in front of everything.
+        occluder: None or (axis, center, width) of a static gray bar in front of everything.
         texture_seed: seed of the background and the noise.
     """
 
@@ -125,18 +125,18 @@ class Scene:
     texture_seed: int
 
     def boxes_at(self, times: np.ndarray) -> np.ndarray:
-        """Boxes `(O, F, 4)`, xyxy as fractions of the frame, not clipped to it."""
+        """Return boxes `(O, F, 4)`, xyxy as fractions of the frame, not clipped to it."""
         offset, zoom = self.camera.at(times)
         boxes = []
         for item in self.objects:
-            centre = (item.centres_at(times) - 0.5 - offset) * zoom[:, None] + 0.5
+            center = (item.centers_at(times) - 0.5 - offset) * zoom[:, None] + 0.5
             half = 0.5 * item.sizes_at(times) * zoom[:, None]
-            boxes.append(np.concatenate([centre - half, centre + half], axis=1))
+            boxes.append(np.concatenate([center - half, center + half], axis=1))
         return np.stack(boxes)
 
 
 def motion_word(boxes: np.ndarray) -> str:
-    """One of `MOTIONS` for boxes `(F, 4)`: the larger component of the way from the first to the last centre."""
+    """Name the larger component of the way from first to last center, one of `MOTIONS`; boxes are `(F, 4)`."""
     first, last = boxes[0], boxes[-1]
     dx, dy = (last[:2] + last[2:] - first[:2] - first[2:]) / 2
     if max(abs(dx), abs(dy)) < STILL_BELOW:
@@ -147,7 +147,7 @@ def motion_word(boxes: np.ndarray) -> str:
 
 
 def sample_scene(rng: np.random.Generator, min_objects: int = 2, max_objects: int = 5) -> Scene:
-    """Draw a scene in which distractors share colour or shape but no two objects look the same.
+    """Draw a scene in which distractors share color or shape but no two objects look the same.
 
     Args:
         rng: the only source of randomness.
@@ -176,24 +176,24 @@ def sample_scene(rng: np.random.Generator, min_objects: int = 2, max_objects: in
 
 
 def _sample_look(rng: np.random.Generator, others: list[tuple[str, str, str, str]]) -> tuple[str, str, str, str]:
-    """A random look; often one that shares colour, shape or both with an object that is already there."""
+    """Draw a random look; often one that shares color, shape or both with an object that is already there."""
     size = str(rng.choice(list(SIZES)))
     texture = str(rng.choice(TEXTURES, p=[0.5, 0.25, 0.25]))
-    colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
+    color, shape = str(rng.choice(list(COLORS))), str(rng.choice(SHAPES))
     if others and rng.random() < 0.5:
         other = others[int(rng.integers(len(others)))]
         kind = rng.random()
         if kind < 0.45:
-            colour = other[2]
+            color = other[2]
         elif kind < 0.9:
             shape = other[3]
         else:
-            colour, shape = other[2], other[3]
-    return size, texture, colour, shape
+            color, shape = other[2], other[3]
+    return size, texture, color, shape
 
 
 def _sample_object(rng: np.random.Generator, look: tuple[str, str, str, str]) -> SceneObject:
-    size_word, texture, colour, shape = look
+    size_word, texture, color, shape = look
     kind = str(rng.choice(TRAJECTORIES, p=[0.4, 0.25, 0.25, 0.1]))
     angle = rng.uniform(0, 2 * np.pi)
     speed = 0.0 if kind == "still" else float(rng.uniform(0.008, 0.026))
@@ -204,7 +204,7 @@ def _sample_object(rng: np.random.Generator, look: tuple[str, str, str, str]) ->
     if kind == "curving":
         wave = rng.uniform(0.04, 0.12, 2)
     return SceneObject(
-        colour=colour,
+        color=color,
         shape=shape,
         size_word=size_word,
         texture=texture,

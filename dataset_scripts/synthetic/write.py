@@ -80,7 +80,7 @@ def write_dataset(
 
 
 def _labels(record: VideoRecord) -> dict[str, Any]:
-    """A record as a row of a video folder's `metadata.jsonl`."""
+    """Return a record as a row of a video folder's `metadata.jsonl`."""
     row = record.to_json()
     return {"file_name": Path(row.pop("video")).name, **row}
 
@@ -97,7 +97,7 @@ def write_sample(stem: str | os.PathLike[str], clip: SyntheticClip) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m dataset_scripts.synthetic",
         description="Write synthetic videos as mp4 files with a record of every object's box in every frame.",

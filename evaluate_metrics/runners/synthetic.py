@@ -25,7 +25,7 @@ from transformers import pipeline
 
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from dataset_scripts.records import ObjectTrack
-from dataset_scripts.synthetic import COLOURS, SHAPES, SyntheticClip, SyntheticConfig, make_clip, make_video
+from dataset_scripts.synthetic import COLORS, SHAPES, SyntheticClip, SyntheticConfig, make_clip, make_video
 from processing_elysium.boxes import format_boxes, parse_boxes
 
 from .captions import caption_scores
@@ -130,15 +130,15 @@ def boxes_of(frames: list[dict[str, Any]], num_frames: int) -> np.ndarray:
 
 
 def describe_scores(captions: list[str], tracks: list[ObjectTrack]) -> dict[str, float]:
-    """Shares of descriptions with the right colour, shape, both; exact matches; word overlap."""
+    """Shares of descriptions with the right color, shape, both; exact matches; word overlap."""
     words = [caption.lower().replace(",", " ").replace(".", " ").split() for caption in captions]
-    right_colour = [_only(said, COLOURS) == t.attributes["colour"] for said, t in zip(words, tracks, strict=True)]
+    right_color = [_only(said, COLORS) == t.attributes["colour"] for said, t in zip(words, tracks, strict=True)]
     right_shape = [_only(said, SHAPES) == t.attributes["shape"] for said, t in zip(words, tracks, strict=True)]
     overlap = caption_scores(captions, [track.caption for track in tracks])
     return {
-        "colour": float(np.mean(right_colour)),
+        "colour": float(np.mean(right_color)),
         "shape": float(np.mean(right_shape)),
-        "colour_and_shape": float(np.mean([a and b for a, b in zip(right_colour, right_shape, strict=True)])),
+        "colour_and_shape": float(np.mean([a and b for a, b in zip(right_color, right_shape, strict=True)])),
         **overlap,
     }
 
@@ -171,7 +171,7 @@ def write_report(path: str | os.PathLike[str], model: str, results: dict[str, di
             lines.append(f"| {suite} | {label} | {auc:.3f} | {precision:.3f} | {normalized:.3f} |")
     lines += [
         "",
-        "| suite | Video-REG: colour | shape | both | exact match | METEOR-style overlap | frames per second |",
+        "| suite | Video-REG: color | shape | both | exact match | METEOR-style overlap | frames per second |",
         "|---|---|---|---|---|---|---|",
     ]
     for suite, report in results.items():

@@ -87,10 +87,12 @@ class Plan:
                 ours = self._place(key, layout)
                 if ours is not None:
                     found.add(ours)
-                elif number == 0 and self.why_dropped(key, layout) is None:
-                    strange.append(key)
                 elif number == 0:
-                    self.dropped[key] = self.why_dropped(key, layout)
+                    reason = self.why_dropped(key, layout)
+                    if reason is None:
+                        strange.append(key)
+                    else:
+                        self.dropped[key] = reason
         if strange:
             raise ValueError(
                 f"{self.parts[0][0].folder} holds tensors that have no place in the model: {_some(strange)}; it is a "
@@ -235,6 +237,7 @@ def _homes(
     """The folders of the base models, where they are not the checkpoint's own."""
     homes = {}
     for part, given, key in (("llm", llm, "llm_config"), ("vision", vision, "visual_config")):
+        starts: tuple[Path, ...]
         flag, starts, name = f"--{part}", (Path(),), given
         if given is None:
             # Relative names in a configuration start from it; a folder of that name elsewhere is chance.

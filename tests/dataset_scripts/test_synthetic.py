@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_scripts.records import read_record, read_records
-from dataset_scripts.synthetic import COLOURS, SHAPES, SPLITS, SyntheticConfig, make_clip, make_video
+from dataset_scripts.synthetic import COLORS, SHAPES, SPLITS, SyntheticConfig, make_clip, make_video
 from dataset_scripts.synthetic.language import caption, is_unique, referring_expression
 from dataset_scripts.synthetic.render import SceneRenderer
 from dataset_scripts.synthetic.scene import Camera, Scene, motion_word, sample_scene
@@ -75,7 +75,7 @@ def test_what_every_clip_promises(index, num_frames):
         inside = (track.boxes >= 0).all(axis=1) & (track.boxes <= 1).all(axis=1)
         np.testing.assert_array_equal(track.clipped_boxes[inside], track.boxes[inside])
         assert not track.absent[0]
-        assert track.attributes["colour"] in COLOURS and track.attributes["shape"] in SHAPES
+        assert track.attributes["colour"] in COLORS and track.attributes["shape"] in SHAPES
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,10 +116,10 @@ def test_motion_word(move, word):
 
 
 def test_words_are_needed():
-    """In most scenes some object shares its colour or its shape with another: one word would not do."""
+    """In most scenes some object shares its color or its shape with another: one word would not do."""
     scenes = [sample_scene(np.random.default_rng(i)) for i in range(200)]
     shared = [
-        len({o.colour for o in s.objects}) < len(s.objects) or len({o.shape for o in s.objects}) < len(s.objects)
+        len({o.color for o in s.objects}) < len(s.objects) or len({o.shape for o in s.objects}) < len(s.objects)
         for s in scenes
     ]
     assert np.mean(shared) > 0.5

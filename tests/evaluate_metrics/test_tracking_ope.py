@@ -148,7 +148,7 @@ def test_trackingnet_rounds_and_integrates():
     assert result["auc"] == pytest.approx((1.0 + 6.5 / 20) / 2)
 
 
-def test_got10k_averages_the_normalised_curve():
+def test_got10k_averages_the_normalized_curve():
     result = score([A, SHIFTED], [A, A], convention="got10k")
     assert result["normalized_precision"] == pytest.approx(np.mean(result["normalized_precision_curve"]))
 

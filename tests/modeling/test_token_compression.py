@@ -91,7 +91,7 @@ def test_gradient_is_that_of_the_log_probability(scorer):
 
 
 @pytest.mark.parametrize("scorer", ["positional", "mlp"])
-def test_published_behaviour_gives_the_scorer_no_gradient(scorer):
+def test_published_behavior_gives_the_scorer_no_gradient(scorer):
     selector, frames = build(selector_scorer=scorer, selector_gradient=False), features().requires_grad_()
     selector(frames)[0].sum().backward()
     assert all(parameter.grad is None for parameter in selector.parameters())
@@ -121,7 +121,7 @@ def test_initially_kept_patches_are_spread(num_patches, num_kept, expected):
 
 
 @pytest.mark.parametrize(("num_kept", "window"), [(16, (1, 1)), (8, None), (4, (2, 2)), (1, (4, 4))])
-def test_concat_joins_neighbours(num_kept, window):
+def test_concat_joins_neighbors(num_kept, window):
     compressor = build(compressor_type="concat", num_image_tokens=num_kept)
     frames = features()
     tokens, kept = compressor(frames)

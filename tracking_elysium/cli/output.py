@@ -191,7 +191,7 @@ def write_sheet(path: Path, source: Any, results: list[dict[str, Any]], title: s
     """Write up to twelve evenly spaced frames of the result as one picture."""
     if not results:
         raise ValueError("no frame was tracked; there is nothing to put on a contact sheet.")
-    shown = [results[place] for place in _spread(len(results), SHEET_FRAMES)]
+    shown = [results[index] for index in _spread(len(results), SHEET_FRAMES)]
     frames = source.read([result["frame"] for result in shown])
     sheet = contact_sheet(frames, shown[: len(frames)], title=title)
     with written_whole(path) as part:
@@ -213,8 +213,8 @@ def print_table(results: list[dict[str, Any]]) -> None:
     for name in ("x2", "y2"):
         table.add_column(name, justify="right", no_wrap=True)
     objects = max((len(result["objects"]) for result in results), default=1)
-    places = _spread(len(results), max(TABLE_ROWS // max(objects, 1), 2))
-    for result in (results[place] for place in places):
+    indices = _spread(len(results), max(TABLE_ROWS // max(objects, 1), 2))
+    for result in (results[index] for index in indices):
         seconds = "-" if result["timestamp"] is None else f"{result['timestamp']:.2f}"
         for item in result["objects"] or [None]:
             if item is None:
@@ -227,15 +227,15 @@ def print_table(results: list[dict[str, Any]]) -> None:
     console = Console()
     console.width = max(console.width, 110)  # a pipe has no width; 80 would cut the labels
     console.print(table, highlight=False, markup=False)
-    if len(places) < len(results):
-        print(f"({len(places)} of {len(results)} frames shown; --json or --csv writes them all)")
+    if len(indices) < len(results):
+        print(f"({len(indices)} of {len(results)} frames shown; --json or --csv writes them all)")
 
 
 def _spread(count: int, most: int) -> list[int]:
     """Choose up to `most` evenly spaced positions of `count`, first and last included."""
     if count <= most:
         return list(range(count))
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+    return [round(step * (count - 1) / (most - 1)) for step in range(most)]
 
 
 def _rounded(result: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def align(
 def _selector_step(
     model: ElysiumModel, hidden: torch.Tensor, shown: torch.Tensor, optimizer: torch.optim.Optimizer
 ) -> float:
-    """One step of the scorer on `(F, N, C)` features; returns the share of `shown` `(F, N)` among its best K."""
+    """Do one step of the scorer on `(F, N, C)` features; return the share of `shown` `(F, N)` among its best K."""
     scores = model.selector.score(hidden)
     best = scores.topk(model.config.num_image_tokens).indices
     functional.binary_cross_entropy_with_logits(scores, shown.float()).backward()
@@ -127,7 +127,7 @@ def _fit_projector(
 def _least_squares(
     inputs: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ridge regression of `(M, D)` targets on `(M, C)` inputs: weight `(D, C)` and bias `(D,)` of a linear layer."""
+    """Regress `(M, D)` targets on `(M, C)` inputs (ridge): weight `(D, C)` and bias `(D,)` of a linear layer."""
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
     weighted = inputs if weight is None else inputs * weight[:, None].double()
     gram = weighted.T @ inputs
@@ -152,7 +152,7 @@ def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[s
 
 
 def _target(words: dict[str, torch.Tensor], labels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """What the projector should make of M patches, `(M, D)`; zero where there is no object."""
+    """Return what the projector should make of M patches, `(M, D)`; zero where there is no object."""
     total = sum(words[name][labels[..., i]] for i, name in enumerate(PATCH_LABELS))
     numbers = words["number"][(boxes * GRID).long().clamp(0, GRID - 1)]  # (M, 4, D)
     quarter = numbers.shape[-1] // BOXES

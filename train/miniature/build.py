@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
-from dataset_scripts.synthetic import COLOURS, MOTIONS, SHAPES, SIZES, TEXTURES
+from dataset_scripts.synthetic import COLORS, MOTIONS, SHAPES, SIZES, TEXTURES
 from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from processing_elysium import ElysiumImageProcessor, ElysiumProcessor
 from processing_elysium.boxes import GRID, format_boxes
@@ -40,7 +40,7 @@ _SYSTEM = re.compile(r'set vicuna = "[^"]*"')
 
 
 def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that knows our prompts, captions and the numbers 0 to GRID as single pieces.
+    """Build a byte-level BPE that knows our prompts, captions and the numbers 0 to GRID as single pieces.
 
     Any text can be encoded (unknown words fall back to bytes) and decodes to itself.
 
@@ -60,7 +60,7 @@ def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> P
     numbers = [text for n in _NUMBERS for text in (str(n), f" {n}")] * 200
     words = [w for templates in TEMPLATES.values() for t in templates for w in (t, t.replace("{", " {"))] * 4
     if captions is None:
-        looks = itertools.product(SIZES, TEXTURES, COLOURS, SHAPES, MOTIONS)
+        looks = itertools.product(SIZES, TEXTURES, COLORS, SHAPES, MOTIONS)
         captions = [f"a {s} {t} {c} {h} {m}" for s, t, c, h, m in looks]
     written = format_boxes([(0.23, 0.45, 0.46, 0.72), (0.05, 0.01, 0.07, 0.09)])
     boxes = [f"USER: {written}.\nASSISTANT: the object, the"] * 500
@@ -86,7 +86,7 @@ def build_tokenizer(vocab_size: int, captions: Sequence[str] | None = None) -> P
 
 
 def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """A new model with random weights, and its processor.
+    """Build a new model with random weights, and its processor.
 
     Args:
         build: sizes.

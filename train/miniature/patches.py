@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dataset_scripts.synthetic import COLOURS, SHAPES, SIZES, TEXTURES, SyntheticConfig, make_clip
+from dataset_scripts.synthetic import COLORS, SHAPES, SIZES, TEXTURES, SyntheticConfig, make_clip
 
 from .config import TowerConfig
 
@@ -17,7 +17,7 @@ __all__ = ["PATCH_LABELS", "PatchSource"]
 PATCH_LABELS: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),
     "texture": TEXTURES,
-    "colour": tuple(COLOURS),
+    "colour": tuple(COLORS),
     "shape": SHAPES,
 }
 

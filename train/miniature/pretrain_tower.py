@@ -1,6 +1,6 @@
 """Pretrain a small vision tower on dense patch labels: the miniature's stand-in for a pretrained CLIP.
 
-Each patch token learns which object it shows (size, texture, colour, shape) and where that whole object is. The
+Each patch token learns which object it shows (size, texture, color, shape) and where that whole object is. The
 features are read where the model will read them, before any final norm. Resumes from its last checkpoint.
 """
 
@@ -45,12 +45,12 @@ class PatchHead(nn.Module):
         self.linear = nn.Linear(width, sum(self.sizes))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps tokens `(F, N, C)` to one `(F, N, classes)` tensor per label and boxes `(F, N, 4)`."""
+        """Map tokens `(F, N, C)` to one `(F, N, classes)` tensor per label and boxes `(F, N, 4)`."""
         return self.linear(self.norm(tokens)).split(self.sizes, dim=-1)
 
 
 def normalize(frames: torch.Tensor, image_processor: ElysiumImageProcessor) -> torch.Tensor:
-    """Frames `(F, H, W, 3)` uint8 of the tower's size to its input `(F, 3, H, W)`."""
+    """Turn frames `(F, H, W, 3)` uint8 of the tower's size into its input `(F, 3, H, W)`."""
     pixels = frames.permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(image_processor.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(image_processor.image_std).view(1, 3, 1, 1)
@@ -60,7 +60,7 @@ def normalize(frames: torch.Tensor, image_processor: ElysiumImageProcessor) -> t
 def patch_loss(
     outputs: tuple[torch.Tensor, ...], labels: torch.Tensor, boxes: torch.Tensor, box_weight: float
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Cross-entropy of each label over all patches plus L1 of the box over patches that show an object."""
+    """Return the cross-entropy of each label over all patches plus L1 of the box over patches that show an object."""
     report: dict[str, float] = {}
     total = torch.zeros(())
     for i, name in enumerate(PATCH_LABELS):
@@ -158,7 +158,7 @@ def standardize_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> 
 
 
 def _optimizer(network: nn.Module, config: TowerConfig) -> torch.optim.Optimizer:
-    """Muon for the matrices of the tower's layers, AdamW for the rest."""
+    """Return Muon for the matrices of the tower's layers, AdamW for the rest."""
     hidden = {name: p for name, p in network.named_parameters() if is_hidden_matrix(name, p)}
     rest = [p for name, p in network.named_parameters() if name not in hidden]
     return MuonAdamW(
@@ -168,7 +168,7 @@ def _optimizer(network: nn.Module, config: TowerConfig) -> torch.optim.Optimizer
 
 
 def _with_mirror_images(batches: Iterable[list[torch.Tensor]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Each batch of `PatchSource` items, and again mirrored left to right: rendering is what takes longest."""
+    """Yield each batch of `PatchSource` items, and again mirrored left to right: rendering is what takes longest."""
     for frames, labels, boxes in batches:
         yield frames, labels, boxes
         yield mirrored(frames, labels, boxes)
@@ -184,7 +184,7 @@ def mirrored(frames: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor) ->
 
 
 def _schedule(step: int, config: TowerConfig) -> float:
-    """Linear warm-up, then cosine to zero."""
+    """Warm up linearly, then go down as a cosine to zero."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)))

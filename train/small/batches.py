@@ -142,5 +142,5 @@ def draw_scenes(
 
 
 def _may_be(name: str, other: str) -> bool:
-    """Whether two names share a word, as "apple" and "red apple" do."""
+    """Return whether two names share a word, as "apple" and "red apple" do."""
     return bool(set(name.split()) & set(other.split()))

@@ -36,7 +36,7 @@ def build_small(
     vocab_size: int = 2048,
     seed: int = 0,
 ) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
-    """A new small model and its processor.
+    """Build a new small model and its processor.
 
     Args:
         captions: words that answers and questions will hold.
@@ -104,7 +104,7 @@ def _take_tower(model: ElysiumForConditionalGeneration, folder: str | Path) -> N
 
 @torch.no_grad()
 def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
-    """Numbers and places start as sines and cosines, every second head as a look-up (see `train.miniature.build`)."""
+    """Set numbers and places to sines and cosines, every second head to a look-up (`train.miniature.build`)."""
     embeddings = model.get_input_embeddings().weight
     width = embeddings.shape[1]
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
@@ -133,12 +133,12 @@ def _start(model: ElysiumForConditionalGeneration, tokenizer: Any) -> None:
 
 
 def _has_edges(model: ElysiumForConditionalGeneration) -> bool:
-    """Whether the model has what edge finders need: places of patches, and their similarity to the object."""
+    """Return whether the model has what edge finders need: places of patches, and their similarity to the object."""
     return model.config.patch_position_embedding and model.config.reference_similarity
 
 
 def _places(model: ElysiumForConditionalGeneration) -> torch.Tensor:
-    """Sines of the patches' centers, (N, D), with the wavelengths of the number embeddings: x and y in turn."""
+    """Return sines of the patches' centers, (N, D), with the wavelengths of the number embeddings: x and y in turn."""
     rows, columns = model.config.patch_grid
     centers = [(torch.arange(n) + 0.5) / n for n in (rows, columns)]
     y, x = torch.meshgrid(*centers, indexing="ij")

@@ -74,13 +74,13 @@ def convert(path: Path) -> Dinov2Model:
 
 
 def _positions(tensors: dict[str, Any]) -> np.ndarray:
-    """Position embeddings of class token and patches, (1, 1 + patches, C)."""
+    """Return position embeddings of class token and patches, (1, 1 + patches, C)."""
     by_length = {value.shape[1]: value for value in tensors.values() if value.ndim == 3 and value.shape[0] == 1}
     return np.concatenate([by_length[1], by_length[PATCHES]], axis=1)
 
 
 def difference(model: Dinov2Model, path: Path) -> float:
-    """Largest difference of any output that the file and the model share on a random picture, relative to its size.
+    """Return the largest relative difference of any output that file and model share, on a random picture.
 
     The file ends in a head of its own; compared are its hidden states after the backbone's last layer norm.
     """
@@ -102,7 +102,7 @@ def difference(model: Dinov2Model, path: Path) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.dinov2", description="Convert DINOv2-small.")
     parser.add_argument("onnx", type=Path, help="vit_s_focus.onnx")
     parser.add_argument("out", type=Path, help="folder to write")

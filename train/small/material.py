@@ -1,7 +1,7 @@
 """Real sequences and images with boxes, read from tar shards and one JSON-lines file, and drawn for training.
 
 The layout (`records.jsonl`, `videos/*.tar`, `images/*.tar`) is described in docs/small_model.md. Every row names its
-source and licence, so that what a checkpoint was trained on can be said row by row.
+source and license, so that what a checkpoint was trained on can be said row by row.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _CLOSED_WORDS = ("nc", "research", "gpl", "gnu", "none stated")
 _SEQUENCE_WEIGHTS = {"drone": 0.25, "foda": 0.25, "trk_serkan": 0.6}
 
 
-def is_open(licence: str) -> bool:
-    """Whether a row's licence text allows more than research."""
-    text = licence.lower()
+def is_open(license_text: str) -> bool:
+    """Return whether a row's license text allows more than research."""
+    text = license_text.lower()
     words = text.replace("-", " ").replace(",", " ").split()
     if any(word in (words if len(word) <= 3 else text) for word in _CLOSED_WORDS):
         return False
@@ -87,15 +87,15 @@ class Material:
         return next((weight for start, weight in _SEQUENCE_WEIGHTS.items() if sequence.startswith(start)), 1.0)
 
     def frame(self, row: dict[str, Any], number: int) -> np.ndarray:
-        """Frame `number` of a video row, uint8 (H, W, 3)."""
+        """Read frame `number` of a video row, uint8 (H, W, 3)."""
         return self._read(row["shard"], row["frames"] % number)
 
     def image(self, row: dict[str, Any]) -> np.ndarray:
-        """The picture of an image row, uint8 (H, W, 3)."""
+        """Read the picture of an image row, uint8 (H, W, 3)."""
         return self._read(row["shard"], row["file"])
 
     def shot(self, row: dict[str, Any], number: int) -> Shot:
-        """Frame and box of a video row."""
+        """Read frame and box of a video row."""
         box = row["boxes"][number]
         return Shot(self.frame(row, number), None if box is None else np.asarray(box, dtype=np.float64))
 

@@ -48,7 +48,7 @@ class Sequences:
 
 
 def number_token_ids(processor: ElysiumProcessor) -> torch.Tensor:
-    """Ids of the tokens of the numbers 0 to 99, shape (100,); each must be one token."""
+    """Return ids of the tokens of the numbers 0 to 99, shape (100,); each must be one token."""
     pieces = [processor.tokenizer.encode(str(n), add_special_tokens=False) for n in range(GRID)]
     if any(len(ids) != 1 for ids in pieces):
         raise ValueError("the tokenizer splits numbers; this loss needs one token per number.")
@@ -56,7 +56,7 @@ def number_token_ids(processor: ElysiumProcessor) -> torch.Tensor:
 
 
 def tracking_answer(boxes: np.ndarray) -> str:
-    """The answer to a tracking question; "[]" where the object (NaN) is absent."""
+    """Return the answer to a tracking question; "[]" where the object (NaN) is absent."""
     parts = [f"Frame {i + 1}: {'[]' if np.isnan(box).any() else format_box(box)}" for i, box in enumerate(boxes)]
     return ", ".join(parts) + "."
 
@@ -144,7 +144,7 @@ def write_sequences(
 def box_loss(
     logits: torch.Tensor, boxes: torch.Tensor, numbers: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss of the four numbers of M boxes.
+    """Return the loss of the four numbers of M boxes.
 
     Args:
         logits: (M, 4, V) at the tokens before the numbers.
@@ -166,7 +166,7 @@ def box_loss(
 
 
 def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """IoU of (M, 4) corner boxes, (M,)."""
+    """Return IoU of (M, 4) corner boxes, (M,)."""
     side = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
     overlap = side.prod(-1)
     area = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(-1) + (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)
@@ -180,7 +180,7 @@ def answer_loss(
     numbers: torch.Tensor,
     words_weight: float = 1.0,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Total loss of a batch from the last hidden states.
+    """Return the total loss of a batch from the last hidden states.
 
     Args:
         hidden: (B, T, D).

@@ -116,7 +116,7 @@ def grounded(model: Any, processor: Any, material: Material, rows: list[int], bf
 
 
 def _not_empty(box: np.ndarray) -> np.ndarray:
-    """Corners in order, and a cell apart."""
+    """Put corners in order, and a cell apart."""
     low = np.minimum(box[:2], box[2:])
     return np.concatenate([low, np.maximum(np.maximum(box[:2], box[2:]), low + 1 / GRID)])
 
@@ -187,7 +187,7 @@ def summary(material: Material, results: dict[int, dict[str, np.ndarray]]) -> di
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.ope", description="Track the rows of a split.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)

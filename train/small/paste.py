@@ -44,18 +44,18 @@ class Sprites:
         self.photographs = np.array(photographs or range(len(self.rows)))
 
     def draw(self, rng: np.random.Generator) -> int:
-        """Number of a sprite; two of three times one cut from a photograph."""
+        """Draw the number of a sprite; two of three times one cut from a photograph."""
         if rng.random() < 0.67:
             return int(rng.choice(self.photographs))
         return int(rng.integers(len(self.rows)))
 
     def picture(self, number: int) -> Image.Image:
-        """RGBA picture of a sprite."""
+        """Read the RGBA picture of a sprite."""
         return Image.open(self.folder / self.rows[number]["file"]).convert("RGBA")
 
 
 def background(material: Material, rng: np.random.Generator) -> Image.Image:
-    """A square of a photograph or a frame, `SIDE` pixels wide."""
+    """Cut a square of a photograph or a frame, `SIDE` pixels wide."""
     if rng.random() < 0.6:
         image = material.image(material.images[int(rng.integers(len(material.images)))])
     else:
@@ -67,7 +67,7 @@ def background(material: Material, rng: np.random.Generator) -> Image.Image:
 
 
 def changed(sprite: Image.Image, size: float, turn: float, stretch: float, flip: bool) -> Image.Image:
-    """The sprite with `size` pixels as the square root of its box's area, turned by degrees and stretched."""
+    """Draw the sprite with `size` pixels as the square root of its box's area, turned by degrees and stretched."""
     if flip:
         sprite = sprite.transpose(Image.FLIP_LEFT_RIGHT)
     sprite = sprite.rotate(turn, Image.BICUBIC, expand=True)
@@ -78,7 +78,7 @@ def changed(sprite: Image.Image, size: float, turn: float, stretch: float, flip:
 
 
 def recolored(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The same shape in other colors."""
+    """Give the same shape in other colors."""
     hsv = np.array(sprite.convert("RGB").convert("HSV"))
     hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(40, 216))) % 256
     out = Image.fromarray(hsv, "HSV").convert("RGB")
@@ -98,7 +98,7 @@ def put(picture: Image.Image, sprite: Image.Image, center: tuple[float, float]) 
 def draw_pasted(
     material: Material, sprites: Sprites, rng: np.random.Generator, windows: int
 ) -> tuple[list[np.ndarray], np.ndarray, str, bool]:
-    """One example: windows, boxes (windows, 4), name, and whether its sources are open.
+    """Draw one example: windows, boxes (windows, 4), name, and whether its sources are open.
 
     Args:
         material: backgrounds.
@@ -136,7 +136,7 @@ def draw_pasted(
 
 
 def _put_other(picture: Image.Image, sprites: Sprites, number: int, size: float, rng: np.random.Generator) -> None:
-    """A look-alike, or anything else, somewhere."""
+    """Paste a look-alike, or anything else, somewhere."""
     draw, alike = rng.random(), sprites.of_name[sprites.rows[number]["name"]]
     if draw < 0.3:
         other = recolored(sprites.picture(number), rng)

@@ -33,7 +33,7 @@ BATCH_EXAMPLES = 8
 
 
 def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2Model:
-    """The first `TOWER_LAYERS` blocks of DINOv2-small, whose hidden state is read without the final norm."""
+    """Load the first `TOWER_LAYERS` blocks of DINOv2-small, whose hidden state is read without the final norm."""
     tower = Dinov2Model.from_pretrained(folder).eval().to(dtype)
     tower.encoder.layer = tower.encoder.layer[:TOWER_LAYERS]
     tower.layernorm = torch.nn.Identity()
@@ -42,7 +42,7 @@ def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2
 
 @torch.inference_mode()
 def encode_crops(tower: Dinov2Model, crops: list[np.ndarray]) -> torch.Tensor:
-    """Layer-normalized patch tokens.
+    """Compute layer-normalized patch tokens.
 
     Args:
         tower: see `load_tower`.
@@ -68,7 +68,7 @@ class Shards:
 
     Args:
         folder: of shards, see `save_shard`.
-        open_only: leave out examples whose licence allows research only.
+        open_only: leave out examples whose license allows research only.
     """
 
     def __init__(self, folder: str | Path, open_only: bool = False) -> None:
@@ -97,7 +97,7 @@ class Shards:
         return len(self.index)
 
     def read(self, items: np.ndarray) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        """Features float32 (B, ..., N, C) and the descriptions of examples, in the order of their numbers."""
+        """Read features float32 (B, ..., N, C) and the descriptions of examples, in the order of their numbers."""
         tokens, scales, rows = [], [], []
         for shard, row in self.index[np.sort(items)]:
             token, scale, columns = self._shards[self.names[shard]]
@@ -113,7 +113,7 @@ class Pool(Shards):
     """Windows of single objects: see `views.Example`."""
 
     def batch(self, items: np.ndarray) -> dict[str, Any]:
-        """Examples in the order of their numbers: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
+        """Read examples by their numbers: `features` (B, W, N, C) float32, `boxes` (B, W, 4), `label` list."""
         features, rows = self.read(items)
         boxes = torch.tensor([row["boxes"] for row in rows], dtype=torch.float32)
         return {"features": features, "boxes": boxes, "label": [row["label"] for row in rows]}
@@ -153,7 +153,7 @@ def _write_shard(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.pool", description="Write features of windows.")
     parser.add_argument("data", type=Path, help="folder with records.jsonl")
     parser.add_argument("tower", type=Path, help="folder of DINOv2-small")

@@ -66,7 +66,7 @@ class SmallRecipe:
         scene_share: share of examples that are whole pictures, where there are any.
         selector_weight: of the loss that tells the selector what to keep, see `selector_loss`.
         short_share: share of tracking questions about two windows instead of three.
-        open_only: only examples whose licence allows more than research.
+        open_only: only examples whose license allows more than research.
         seed: of everything.
         minutes_between_saves: also between validations.
     """
@@ -123,7 +123,7 @@ def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> M
 
 
 def rate_at(step: int, recipe: SmallRecipe) -> float:
-    """Factor on the learning rates at a step: linear rise, constant, cosine fall."""
+    """Return the factor on the learning rates at a step: linear rise, constant, cosine fall."""
     rise = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
     left = recipe.steps - step
     fall = 1.0 if left >= recipe.decay_steps else 0.5 - 0.5 * math.cos(math.pi * max(left, 0) / recipe.decay_steps)
@@ -131,7 +131,7 @@ def rate_at(step: int, recipe: SmallRecipe) -> float:
 
 
 def window_features(model: Any, features: torch.Tensor, boxes: torch.Tensor) -> Any:
-    """Visual tokens of (B, W, N, C) features whose first window has the known box, row by row."""
+    """Return visual tokens of (B, W, N, C) features whose first window has the known box, row by row."""
     windows = features.shape[1]
     reference = features[:, :1].expand_as(features).flatten(0, 1)
     known = boxes[:, :1].expand(-1, windows, -1).flatten(0, 1)
@@ -285,7 +285,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @torch.no_grad()
 def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 192) -> dict[str, float]:
-    """Mean IoU of boxes that the model writes itself in the second of two windows, and how often it is above 0.5."""
+    """Return mean IoU, and how often it is above 0.5, of boxes that the model writes in the second of two windows."""
     model.eval()
     ious, said_absent, truly = [], [], []
     for first in range(0, min(count, len(pool)), 64):
@@ -309,7 +309,7 @@ def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 19
 
 @torch.no_grad()
 def validate_words(model: Any, processor: Any, scenes: Shards, bf16: bool, count: int = 192) -> dict[str, float]:
-    """Mean IoU of boxes that the model writes for expressions in whole pictures, and how often it is above 0.5."""
+    """Return mean IoU, and how often it is above 0.5, of boxes that the model writes for words in whole pictures."""
     model.eval()
     ious, grid = [], model.config.patch_grid
     for first in range(0, min(count, len(scenes)), 64):
@@ -327,7 +327,7 @@ def validate_words(model: Any, processor: Any, scenes: Shards, bf16: bool, count
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.run", description="Train the small model's decoder.")
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--output", type=Path, required=True)

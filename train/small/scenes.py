@@ -97,7 +97,7 @@ def _photographed(material: Material, rng: np.random.Generator) -> Scene:
 
 
 def _part_with(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A part of the picture that holds a box, in [0, 1]."""
+    """Return a part of the picture that holds a box, in [0, 1]."""
     low = np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * np.clip(box[:2], 0, 1)
     high = 1 - np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * (1 - np.clip(box[2:], 0, 1))
     return np.concatenate([low, np.maximum(high, low + 0.05)])
@@ -144,7 +144,7 @@ def _pasted(material: Material, sprites: Sprites, rng: np.random.Generator) -> S
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over the smaller area."""
+    """Return the intersection over the smaller area."""
     side = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
     return float(side.prod() / max(min(np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])), 1e-6))
 
@@ -166,7 +166,7 @@ def _write_shard(out: Path, number: int, material: Material, tower: Any, seed: i
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.scenes", description="Write features of pictures.")
     parser.add_argument("data", type=Path, help="folder with records.jsonl")
     parser.add_argument("tower", type=Path, help="folder of DINOv2-small")

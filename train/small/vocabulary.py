@@ -14,7 +14,7 @@ SIZES = ("small", "large", "tall", "wide", "tiny", "big")
 
 
 def captions_of(data: str | Path) -> list[str]:
-    """Phrases for the tokenizer: names of all rows, and how they may be told apart."""
+    """Return phrases for the tokenizer: names of all rows, and how they may be told apart."""
     names: Counter[str] = Counter()
     phrases = []
     with open(Path(data) / "records.jsonl", encoding="utf-8") as lines:

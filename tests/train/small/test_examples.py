@@ -1,4 +1,4 @@
-"""What the small model is trained on: rows and licences, windows around objects, pasted cut-outs, stored features."""
+"""What the small model is trained on: rows and licenses, windows around objects, pasted cut-outs, stored features."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def sprites(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "licence, expected",
+    "license, expected",
     [
         ("dataset: CC BY 4.0", True),
         ("repo: MIT License ", True),
@@ -40,8 +40,8 @@ def sprites(tmp_path_factory):
         ("repo: COPYRIGHT ", False),
     ],
 )
-def test_open_licences(licence, expected):
-    assert is_open(licence) is expected
+def test_open_licenses(license, expected):
+    assert is_open(license) is expected
 
 
 def test_material_reads_rows_frames_and_boxes(folder):

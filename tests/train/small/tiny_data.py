@@ -1,4 +1,4 @@
-"""A miniature of the real material: a few drawn pictures and clips in tar shards, with records and licences."""
+"""A miniature of the real material: a few drawn pictures and clips in tar shards, with records and licenses."""
 
 import io
 import json
