@@ -6,9 +6,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the internet i
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` has several processes, and tests start more
 
+import pytest
 import torch
 from hypothesis import settings
 
 settings.register_profile("elysium", deadline=None, print_blob=True)
 settings.load_profile("elysium")
 torch.set_num_threads(1)  # tiny models lose more to waking threads than they win
+
+
+@pytest.fixture(autouse=True, scope="module")
+def denormals():
+    """Training flushes denormal numbers to zero, for its whole process; the next module's tests count on them."""
+    yield
+    torch.set_flush_denormal(False)

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "dataset_scripts": {"processing_elysium"},
     "evaluate_metrics": set(),
     "train": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
-    "benchmarks": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
+    "benchmarks": {"dataset_scripts", "evaluate_metrics", "train", *ALL_SHIPPED},
     "space": ALL_SHIPPED,
     "examples": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
 }
