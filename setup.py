@@ -28,7 +28,8 @@ CORE = [
     DECORD,
     "rich>=13.0",
 ]
-DATA = ["opencv-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
+# OpenCV with its extra modules, which have the trackers CSRT and KCF; it holds all of opencv-python-headless.
+DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
 # torch.optim.Muon is there from 2.9
 TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", "tensorboard>=2.17", *DATA]
 CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
@@ -37,7 +38,6 @@ QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
-# OpenCV's CSRT and KCF; it holds all of opencv-python-headless, so have one of the two.
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
