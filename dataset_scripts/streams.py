@@ -98,9 +98,9 @@ class StreamCursor:
         """The next entry; the stream has no end.
 
         Raises:
-            ValueError: a whole pass gave no entry.
+            ValueError: no shard of the stream holds an entry.
         """
-        empty = 0
+        empty: set[int] = set()
         while True:
             mine = self._mine()
             if self._entries is None:
@@ -109,9 +109,10 @@ class StreamCursor:
             if found is not None:
                 self.entry += 1
                 return found
-            empty += 1
-            if empty > 2 * len(mine) + 1:
-                raise ValueError(f"shards {[self._source.shards[i] for i in mine[:3]]} ... hold no entry.")
+            if self.entry == 0:
+                empty.add(mine[self.place])  # every pass gives this reader other shards: in time it has seen all
+            if len(empty) == len(self._source.shards):
+                raise ValueError(f"shards {self._source.shards[:3]} ... hold no entry.")
             self._entries, self.entry, self.place = None, 0, self.place + 1
             if self.place == len(mine):
                 self.turn, self.place = self.turn + 1, 0

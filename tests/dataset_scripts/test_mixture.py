@@ -124,20 +124,23 @@ def test_readers_of_a_stream_share_it_out_and_resume(lengths, data):
     for reader in range(readers):
         cursor = StreamCursor(stream, reader, readers, (5,))
         mine = []
-        try:
-            while cursor.turn == 0:
-                stopped = cursor.position
-                mine.append(next(cursor))
-                if data.draw(st.booleans()):  # killed and resumed here
-                    resumed = StreamCursor(stream, reader, readers, (5,), stopped)
-                    assert next(resumed) == mine[-1] and resumed.position == cursor.position
-                    cursor = resumed
-        except ValueError as error:
-            assert "hold no entry" in str(error)  # all shards of this reader are empty
-            continue
+        while cursor.turn == 0:
+            stopped = cursor.position
+            mine.append(next(cursor))
+            if data.draw(st.booleans()):  # killed and resumed here
+                resumed = StreamCursor(stream, reader, readers, (5,), stopped)
+                assert next(resumed) == mine[-1] and resumed.position == cursor.position
+                cursor = resumed
         # The entry that began another pass is not of this one.
         seen += mine[:-1] if cursor.turn else mine
     assert sorted(seen) == [(shard, i) for shard, length in enumerate(lengths) for i in range(length)]
+
+
+def test_a_stream_without_entries_is_refused_and_empty_shards_are_passed_over():
+    with pytest.raises(ValueError, match="hold no entry"):
+        next(StreamCursor(NumberStream([0, 0]), 0, 1, (0,)))
+    for reader in range(3):  # whoever has an empty shard in this pass finds the entry in a later one
+        assert next(StreamCursor(NumberStream([0, 1, 0]), reader, 3, (5,))) == (1, 0)
 
 
 def test_more_readers_than_shards_are_refused():
