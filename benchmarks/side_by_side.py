@@ -1,7 +1,7 @@
 """Speed of tracking in two trees of this project, in turns on one machine: has a change made it slower?
 
-One process per tree loads the checkpoint of drawn shapes and writes the same synthetic video; then they track it in turns,
-the order alternating. The clock is the processor time of the process (all its threads), which other work on the
+One process per tree loads the checkpoint of drawn shapes and writes the same synthetic video; then they track it in
+turns, the order alternating. The clock is the processor time of the process (all its threads), which other work on the
 machine hardly touches.
 
     git worktree add --detach ../before 524a0c0
