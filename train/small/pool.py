@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .material import Material
 from .paste import Sprites
 from .views import draw_example
 
-__all__ = ["Pool", "Shards", "encode_crops", "load_tower", "quantized", "save_shard"]
+__all__ = ["Pool", "Shards", "encode_crops", "load_tower", "produce", "quantized", "save_shard"]
 
 MEAN, STD = (np.array(values, np.float32) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
 SHARD_EXAMPLES = 512
@@ -152,14 +153,30 @@ def _write_shard(
     return time.perf_counter() - start
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.small.pool", description="Write features of windows.")
+def produce(
+    prog: str,
+    description: str,
+    examples: int,
+    per_shard: int,
+    write_shard: Callable[..., float],
+    arguments: list[str] | None,
+) -> None:
+    """Read a command line and write the shards that are missing.
+
+    Args:
+        prog: what is run, for `--help`.
+        description: what it does.
+        examples: how many are written by default.
+        per_shard: examples of a shard.
+        write_shard: takes folder, number, material, tower, seed and sprites, writes that shard, returns its seconds.
+        arguments: the command line's; None reads the program's.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("data", type=Path, help="folder with records.jsonl")
     parser.add_argument("tower", type=Path, help="folder of DINOv2-small")
     parser.add_argument("out", type=Path, help="folder of shards; what is there is kept")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -170,11 +187,17 @@ def main(arguments: list[str] | None = None) -> None:
     tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
     sprites = Sprites(options.sprites) if options.sprites else None
     options.out.mkdir(parents=True, exist_ok=True)
-    for number in range(-(-options.examples // SHARD_EXAMPLES)):
+    for number in range(-(-options.examples // per_shard)):
         if (options.out / f"{number:05d}.json").exists():
             continue
-        seconds = _write_shard(options.out, number, material, tower, options.seed, sprites)
-        print(f"shard {number}: {SHARD_EXAMPLES / seconds:.1f} examples/s", flush=True)
+        seconds = write_shard(options.out, number, material, tower, options.seed, sprites)
+        print(f"shard {number}: {per_shard / seconds:.1f} examples/s", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    description = "Write features of windows."
+    produce("python -m train.small.pool", description, 60_000, SHARD_EXAMPLES, _write_shard, arguments)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,18 @@ processor shows it to the tower: squeezed to a square. One scene serves many que
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from .colors import color_name
 from .material import Material, is_open
 from .paste import OPAQUE, Sprites, background, changed, put, recolored
-from .pool import encode_crops, load_tower, quantized, save_shard
+from .pool import encode_crops, produce, quantized, save_shard
 from .restyle import restyled
 
 __all__ = ["Scene", "draw_scene"]
@@ -167,27 +165,8 @@ def _write_shard(out: Path, number: int, material: Material, tower: Any, seed: i
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.small.scenes", description="Write features of pictures.")
-    parser.add_argument("data", type=Path, help="folder with records.jsonl")
-    parser.add_argument("tower", type=Path, help="folder of DINOv2-small")
-    parser.add_argument("out", type=Path, help="folder of shards; what is there is kept")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--examples", type=int, default=20_000)
-    parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    material = Material(options.data, options.split)
-    tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
-    sprites = Sprites(options.sprites) if options.sprites else None
-    options.out.mkdir(parents=True, exist_ok=True)
-    for number in range(-(-options.examples // SHARD_SCENES)):
-        if (options.out / f"{number:05d}.json").exists():
-            continue
-        seconds = _write_shard(options.out, number, material, tower, options.seed, sprites)
-        print(f"shard {number}: {SHARD_SCENES / seconds:.1f} scenes/s", flush=True)
+    description = "Write features of pictures."
+    produce("python -m train.small.scenes", description, 20_000, SHARD_SCENES, _write_shard, arguments)
 
 
 if __name__ == "__main__":
