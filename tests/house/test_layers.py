@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "train": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
     "benchmarks": {"dataset_scripts", "evaluate_metrics", "train", *ALL_SHIPPED},
     "space": ALL_SHIPPED,
+    "scripts": {"dataset_scripts", "evaluate_metrics", "train", *ALL_SHIPPED},
     "examples": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
 }
 # Files that no checkpoint carries: registration, conversion and the command line join packages, along the flow.
@@ -46,6 +47,9 @@ JOINTS = {
     "evaluate_metrics/runners/*.py": {"dataset_scripts", *ALL_SHIPPED},
     "evaluate_metrics/readers/*.py": {"dataset_scripts", "processing_elysium"},
     "evaluate_metrics/baselines/*.py": {"processing_elysium"},
+    # Backends and annotation servers load a tracker of ours as they load any other.
+    "dataset_scripts/construction/backends/*.py": ALL_SHIPPED,
+    "dataset_scripts/annotate/*.py": ALL_SHIPPED,
 }
 ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it may need
     "processing_elysium/processing_elysium.py": 12,
