@@ -30,10 +30,14 @@ class Sprites:
     Args:
         folder: written by `train.small.sprites`.
         open_only: leave out those cut from pictures that allow research only.
+
+    Attributes:
+        research_reads: cut-outs read so far that allow research only, see `Material`.
     """
 
     def __init__(self, folder: str | Path, open_only: bool = False) -> None:
         self.folder = Path(folder)
+        self.research_reads = 0
         with open(self.folder / "sprites.jsonl", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         self.rows = [row for row in rows if row["open"] or not open_only]
@@ -51,6 +55,7 @@ class Sprites:
 
     def picture(self, number: int) -> Image.Image:
         """Read the RGBA picture of a sprite."""
+        self.research_reads += not self.rows[number]["open"]
         return Image.open(self.folder / self.rows[number]["file"]).convert("RGBA")
 
 
@@ -97,8 +102,8 @@ def put(picture: Image.Image, sprite: Image.Image, center: tuple[float, float]) 
 
 def draw_pasted(
     material: Material, sprites: Sprites, rng: np.random.Generator, windows: int
-) -> tuple[list[np.ndarray], np.ndarray, str, bool]:
-    """Draw one example: windows, boxes (windows, 4), name, and whether its sources are open.
+) -> tuple[list[np.ndarray], np.ndarray, str]:
+    """Draw one example: windows, boxes (windows, 4) and name.
 
     Args:
         material: backgrounds.
@@ -107,7 +112,7 @@ def draw_pasted(
         windows: the first shows the object at the template's size, the rest at the search size.
     """
     number = sprites.draw(rng)
-    sprite, row = sprites.picture(number), sprites.rows[number]
+    sprite = sprites.picture(number)
     flip = bool(rng.random() < 0.5)
     turn, same_place = rng.normal(0, 12), bool(rng.random() < 0.5)
     scene = background(material, rng)
@@ -132,7 +137,7 @@ def draw_pasted(
             put(picture, other, tuple(center + rng.uniform(-0.6, 0.6, 2) * size))
         crops.append(restyled(np.asarray(picture), rng, 0.2))
         boxes.append(box)
-    return crops, np.stack(boxes), row["name"], bool(row["open"])
+    return crops, np.stack(boxes), sprites.rows[number]["name"]
 
 
 def _put_other(picture: Image.Image, sprites: Sprites, number: int, size: float, rng: np.random.Generator) -> None:

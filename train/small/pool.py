@@ -178,14 +178,15 @@ def produce(
     parser.add_argument("--split", default="train")
     parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
+    parser.add_argument("--open-only", action="store_true", help="no picture that allows research only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    material = Material(options.data, options.split)
+    material = Material(options.data, options.split, options.open_only)
     tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
-    sprites = Sprites(options.sprites) if options.sprites else None
+    sprites = Sprites(options.sprites, options.open_only) if options.sprites else None
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(-(-options.examples // per_shard)):
         if (options.out / f"{number:05d}.json").exists():

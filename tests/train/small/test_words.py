@@ -14,7 +14,7 @@ from train.small.material import Material
 from train.small.objective import number_token_ids, write_sequences
 from train.small.paste import Sprites
 from train.small.pool import Pool, Shards
-from train.small.scenes import SIDE, draw_scene
+from train.small.scenes import MOSAIC, SIDE, draw_scene
 from train.small.selector_loss import kept_share, patches_of_boxes, selector_loss
 from train.small.wording import expression_for
 
@@ -86,6 +86,21 @@ def test_boxes_of_a_scene_lie_on_its_objects(tmp_path):
             inside = scene.picture[y1:y2, x1:x2].reshape(-1, 3).astype(float).max(-1)
             assert np.median(inside) > 100, (seed, item)
     assert names == {"thing", "lamp", "disc", "bar"}
+
+
+def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes_module, "MOSAIC_SHARE", 1.0)
+    material = Material(write_material(tmp_path), "train")
+    parts = set()
+    for seed in range(40):
+        scene = draw_scene(material, np.random.default_rng(seed))
+        assert scene.picture.shape == (SIDE, SIDE, 3) and scene.row == MOSAIC
+        parts.add(len(scene.objects))
+        for item in scene.objects:
+            x1, y1, x2, y2 = (np.asarray(item["box"]) * SIDE).round().astype(int)
+            inside = scene.picture[y1:y2, x1:x2].reshape(-1, 3).astype(float).max(-1)
+            assert np.median(inside) > 100, (seed, item)
+    assert {2, 4} <= parts <= {1, 2, 3, 4}
 
 
 def test_questions_about_scenes(folder):
