@@ -88,6 +88,15 @@ def test_boxes_of_a_scene_lie_on_its_objects(tmp_path):
     assert names == {"thing", "lamp", "disc", "bar"}
 
 
+@pytest.mark.parametrize(
+    "box", [[0.2, 0.3, 0.4, 0.5], [0.97, 0.98, 1.0, 1.0], [-0.1, 0.0, 1.1, 1.0], [0.999, 0.2, 1.2, 0.3]]
+)
+def test_a_part_of_a_picture_lies_within_it(box):
+    for seed in range(50):
+        part = scenes_module._part_with(np.array(box), np.random.default_rng(seed))
+        assert (part >= 0).all() and (part <= 1).all() and (part[2:] > part[:2]).all()
+
+
 def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes_module, "MOSAIC_SHARE", 1.0)
     material = Material(write_material(tmp_path), "train")
