@@ -286,6 +286,18 @@ def test_rows_are_grounded_by_their_words(small, folder, monkeypatch):
     np.testing.assert_allclose(begin[1], [0.4, 0.3, 0.6, 0.5], atol=1e-6)  # corners in order
     results = ope_module.follow_all(model, processor, material, [1], begin=begin)
     np.testing.assert_allclose(results[1]["boxes"][0], begin[1])
+    asked.clear()
+    ope_module.grounded(model, processor, material, [1], by_class=True)
+    assert "Find the bright thing and" in asked[0]
+
+
+def test_chance_draws_first_boxes_of_another_split(folder):
+    material, other = Material(folder, "val"), Material(folder, "train")
+    other.videos[1]["boxes"] = [None, [0.1, 0.2, 0.3, 0.4]]
+    firsts = {tuple(other.videos[0]["boxes"][0]), (0.1, 0.2, 0.3, 0.4)}
+    drawn = [ope_module.by_chance(material, [0, 1], other, seed) for seed in range(8)]
+    assert {tuple(box) for boxes in drawn for box in boxes.values()} == firsts
+    np.testing.assert_array_equal(drawn[3][1], ope_module.by_chance(material, [0, 1], other, 3)[1])
 
 
 def test_the_matcher_puts_the_box_where_it_is_most_alike():
