@@ -18,7 +18,7 @@ from processing_elysium import ElysiumProcessor
 
 from .follow import greedy_boxes, tracking_prompts
 from .pool import Pool
-from .run import window_features
+from .validation import window_features
 
 __all__ = ["presence_of_windows", "reliability"]
 

@@ -28,7 +28,7 @@ from .follow import greedy_boxes, grounding_prompts, tracking_prompts
 from .matcher import matched_boxes
 from .material import Material
 from .pool import encode_crops
-from .run import window_features
+from .validation import window_features
 
 __all__ = ["by_chance", "follow_all", "grounded", "summary"]
 

@@ -18,7 +18,8 @@ from train.small.matcher import matched_boxes
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
 from train.small.pool import Pool, encode_crops
-from train.small.run import SmallRecipe, rate_at, train, window_features
+from train.small.run import SmallRecipe, rate_at, train
+from train.small.validation import window_features
 
 from .test_examples import FlatTower, bright_box
 
@@ -52,8 +53,9 @@ def little_shards():
         yield
 
 
-def test_the_recipe_loads_and_is_overridden():
-    path = ROOT / "train" / "recipes" / "small.yaml"
+@pytest.mark.parametrize("name", ["small.yaml", "small-gpu.yaml"])
+def test_the_recipe_loads_and_is_overridden(name):
+    path = ROOT / "train" / "recipes" / name
     recipe = load_yaml(SmallRecipe, path, ["steps=7", "elysium.num_image_tokens=32"])
     assert recipe.steps == 7 and recipe.elysium["num_image_tokens"] == 32
     with pytest.raises(ValueError, match="setps"):
