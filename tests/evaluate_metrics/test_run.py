@@ -200,7 +200,7 @@ def test_the_model_tracks(lasot, tmp_path, monkeypatch):
         "tracker": "mine", "model": "made/mine", "options": {"clip_len": 4},
     }  # fmt: skip
     (one,) = score_task(folder, read_truth(folder), json.loads((folder / "task.json").read_text()))
-    assert one.counts == {"frames": 12, "without box": 2, "gap filled": 2}
+    assert one.counts == {"frames": 12, "without box": 2, "said absent": 0, "unreadable": 2}
     assert np.isnan(read_track(folder / "mine", "cat-1").boxes_xywh_px[3]).all()
     with pytest.raises(SystemExit, match="results of another run .*clip_len"):
         run("lasot", lasot, tmp_path / "r", "--model", "made/mine", "--clip-len", "5")
@@ -272,7 +272,7 @@ def test_missing_and_broken_results_are_named_and_count(lasot, tmp_path):
     (folder / "cat-1.txt").write_text("1,2,3,4\n")
     assert write_report(out, tmp_path / "report") == 3  # two missing, one reason
     one = json.loads((tmp_path / "report" / "report.json").read_text())["lasot-test-sot"]["trackers"][0]
-    assert one["missing"] == ["cat-1", "cat-10"] and "6 scores for 1 boxes" in one["problems"][0]
+    assert one["missing"] == ["cat-1", "cat-10"] and "6 numbers for 1 boxes" in one["problems"][0]
     # Only the first frame, which is given to every tracker, counts for them.
     assert one["scores"]["auc"] == pytest.approx(PERFECT / 6)
     assert whole["scores"]["auc"] > 0.5
