@@ -204,3 +204,22 @@ def test_flags(tmp_path):
 
 def test_file_names():
     assert file_name("a/b c#1.x") == "a_b_c_1.x"
+
+
+def test_lasot_s_toolkit_has_everything_but_frames(tmp_path):
+    for number in (1, 10):
+        miniatures.lines(tmp_path / f"annos/cat-{number}.txt", BOXES)
+        miniatures.text(tmp_path / f"annos/absent/cat-{number}.txt", "0\n0\n1\n0\n0\n1\n")
+        miniatures.text(tmp_path / f"annos/att/cat-{number}.txt", ",".join("1" if i == 9 else "0" for i in range(14)))
+        miniatures.text(tmp_path / f"annos/nlp/cat-{number}.txt", "a red cat on a wall\n")
+    miniatures.text(tmp_path / "sequence_evaluation_config/testing_set.txt", "cat-10\n")
+    (item,) = load_items("lasot", "rsot", "test", tmp_path)
+    assert (item.name, item.words, item.attributes) == ("cat-10", "a red cat on a wall", ("FOC",))
+    assert item.absent.tolist() == [False, False, True, False, False, True]
+    np.testing.assert_array_equal(item.boxes_xywh_px, BOXES)
+    assert [item.name for item in load_items("lasot", "sot", "all", tmp_path)] == ["cat-1", "cat-10"]
+    with pytest.raises(ValueError, match="annotations, no frames"):
+        item.open()
+    miniatures.text(tmp_path / "annos/absent/cat-10.txt", "0\n")
+    with pytest.raises(ValueError, match="6 frames, but 1 entries in absent"):
+        load_items("lasot", "sot", "test", tmp_path)
