@@ -14,6 +14,7 @@ from evaluate_metrics.baselines.track import KeepFirst, RoundingOracle, Track
 from evaluate_metrics.readers.tasks import load_items
 from evaluate_metrics.runners import command
 from evaluate_metrics.runners.model import ModelTracker, answer_items
+from evaluate_metrics.runners.official import import_official
 from evaluate_metrics.runners.reporting import main as report
 from evaluate_metrics.runners.reporting import write_report
 from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
@@ -310,6 +311,16 @@ def test_published_raw_results(tmp_path, task, layout):
     (data,) = json.loads((tmp_path / "report" / "report.json").read_text()).values()
     (one,) = data["trackers"]
     assert one["scores"]["auc"] == pytest.approx(PERFECT) and one["missing"] == []
+
+
+@pytest.mark.parametrize("names", [("dog", "jogging-1", "JOGGING.2"), ("DOG", "Jogging_1", "jogging-2")])
+def test_names_that_trackers_write_in_their_own_way(tmp_path, names):
+    miniatures.otb100(tmp_path / "data")
+    for name in names:
+        miniatures.lines(tmp_path / "raw/T" / f"{name}.txt", BOXES)
+    items = load_items("otb100", "sot", "test", tmp_path / "data")
+    assert import_official(tmp_path / "raw", items, tmp_path / "r") == {"T": ["David", "Tiger1"]}
+    assert len(read_track(tmp_path / "r" / "T", "Jogging_1").boxes_xywh_px) == 6
 
 
 def test_a_raw_folder_without_any_sequence(lasot, tmp_path):
