@@ -5,8 +5,8 @@ These are `groundtruth.txt`, `full_occlusion.txt`, `out_of_view.txt` (flags on o
 Absent is what LaSOT calls full occlusion or out of view. Expressions are those of `nlp.txt`. Attributes are read from
 `att/CLASS-N.txt`, which the evaluation toolkit carries, where it lies beside the classes.
 
-A clone of the evaluation toolkit (`annos/{CLASS-N.txt, absent, att, nlp}`, `sequence_evaluation_config`) is read, too: it
-has no frames, but published raw results can be scored with it (`run --official-raw`).
+A clone of the evaluation toolkit (`annos/{CLASS-N.txt, absent, att, nlp}`, `sequence_evaluation_config`) is read, too:
+it has no frames, but published raw results can be scored with it (`run --official-raw`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Every reader on a miniature of its benchmark: names, frames, boxes, absence, words, attributes."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,8 +139,8 @@ def test_questions(load, task, name, video, question, answer):
 
 
 def test_synthetic_needs_no_data(monkeypatch):
-    monkeypatch.setattr(synthetic, "CLIPS", 2)
-    monkeypatch.setattr(synthetic, "VIDEOS", 1)
+    clips, videos = synthetic.PARTS
+    monkeypatch.setattr(synthetic, "PARTS", (replace(clips, count=2), replace(videos, count=1)))
     items = load_items("synthetic", "rsot", "val", None)
     assert len(items) == 3 and all(item.words for item in items)
     assert len(items[0]) == 8 and len(items[-1]) == 64
