@@ -102,10 +102,11 @@ def _run(options: argparse.Namespace) -> None:
         state.wait_for_everyone()
         share = Share(state.process_index, state.num_processes)
         if ask in ("sot", "rsot"):
-            run_blocks(items, ask, target, share, tracker=make())
+            done = run_blocks(items, ask, target, share, tracker=make())
         else:
-            run_blocks(items, ask, target, share, answer=partial(answer_items, pipe()))
-        if state.is_main_process:
+            done = run_blocks(items, ask, target, share, answer=partial(answer_items, pipe()))
+        # Where nothing was left to do, the results stay those of the run that made them.
+        if state.is_main_process and (done or not (target / "environment.json").is_file()):
             from .machine import provenance
 
             write_json(target / "environment.json", {"environment": provenance(str(state.device))})

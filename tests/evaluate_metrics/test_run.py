@@ -13,13 +13,14 @@ import pytest
 from evaluate_metrics.baselines.track import KeepFirst, RoundingOracle, Track
 from evaluate_metrics.readers.tasks import load_items
 from evaluate_metrics.runners import command
+from evaluate_metrics.runners.judged import judge_answers
 from evaluate_metrics.runners.model import ModelTracker, answer_items
 from evaluate_metrics.runners.official import import_official
 from evaluate_metrics.runners.reporting import main as report
 from evaluate_metrics.runners.reporting import write_report
 from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
 from evaluate_metrics.runners.splits import groups_of
-from evaluate_metrics.runners.store import Truth, read_track, read_truth
+from evaluate_metrics.runners.store import Truth, check_same_run, read_track, read_truth, write_lines
 from evaluate_metrics.runners.work import Share, blocks, run_blocks
 from evaluate_metrics.video_reg import captions
 
@@ -413,3 +414,58 @@ def test_280_long_sequences_are_scored_in_ten_seconds(tmp_path):
     score_task(folder, truths, task)
     assert time.process_time() - begin < 10
     shutil.rmtree(folder)
+
+
+class OneJudge:
+    """Says yes to "A cat." and never anything readable to the rest."""
+
+    name = "made judge"
+
+    def __call__(self, messages):
+        return "{'pred': 'yes', 'score': 5}" if "A cat." in messages[-1]["content"] else "hm"
+
+
+def test_a_judge_s_verdicts_are_a_file_that_the_report_reads(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    miniatures.msvd_qa(tmp_path / "data")
+    monkeypatch.setattr(command, "_pipeline", lambda *_: ListPipe())
+    run("msvd_qa", tmp_path / "data", tmp_path / "r")
+    folder = tmp_path / "r" / "msvd_qa-test-vqa"
+    truths, task = read_truth(folder), json.loads((folder / "task.json").read_text())
+    judge_answers(folder / "elysium", truths, OneJudge())
+    (one,) = score_task(folder, truths, task)
+    (judged,) = one.judged
+    assert (judged["gpt_accuracy"], judged["gpt_score"], judged["problems"]) == (1.0, 5.0, {})
+    write_report(tmp_path / "r", tmp_path / "report")
+    assert "| elysium | made judge | 1.000 | 5.000 | 1.000 | 1 of 1 |" in (tmp_path / "report/report.md").read_text()
+    # Another answer than the one that was judged has no verdict, counts as wrong, and is named.
+    write_lines(folder / "elysium" / "block-00000.jsonl", [{"name": truths[0].name, "text": "A dog."}])
+    (one,) = score_task(folder, truths, task)
+    assert one.judged[0]["gpt_accuracy"] == 0 and one.judged[0]["problems"] == {"answer changed": 1}
+    assert "1 answers were not before it" in one.problems[0]
+
+
+def test_presence_in_a_report(lasot, tmp_path):
+    items = load_items("lasot", "sot", "test", lasot)
+
+    class Knows(KeepFirst):
+        name = "knows"
+
+        def track(self, sequence, ask):  # says absent in frames 2 and 3; the truth is 2 and 5
+            track = super().track(sequence, ask)
+            presence, scores = np.full(6, 0.9), np.full(6, 0.9)
+            presence[[2, 3]], scores[[2, 3]] = 0.1, 0.0
+            return Track(track.boxes_xywh_px, scores, presence)
+
+    run("lasot", lasot, tmp_path / "r", "--trackers", "keep_first")
+    folder = tmp_path / "r" / "lasot-test-sot"
+    run_blocks(items, "sot", folder / "knows", Share(), tracker=Knows())
+    check_same_run(folder / "knows" / "run.json", {"tracker": "knows"})
+    scored = score_task(folder, read_truth(folder), json.loads((folder / "task.json").read_text()))
+    one = next(one for one in scored if one.tracker == "knows")
+    assert one.counts == {"frames": 12, "without box": 0, "said absent": 4, "unreadable": 0}
+    assert (one.presence["absence_precision"], one.presence["absence_recall"]) == (0.5, 0.5)
+    assert one.presence["presence_precision"] == 0.75  # 3 of the 4 frames in which it says that the object is there
+    write_report(tmp_path / "r", tmp_path / "report")
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "Does the tracker know when the object is gone?" in page and "| knows | 4 | 4 | 4 | 0.500 |" in page
