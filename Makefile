@@ -62,8 +62,8 @@ track: $(READY) ## track the sample by box, or VIDEO=... by BOX=... or EXPRESSIO
 	$(if $(EXPRESSION),$(BIN)/elysium track $(VIDEO) --model $(MODEL) --expression "$(EXPRESSION)" $(call WRITE,by_words))
 	$(if $(BOX),$(BIN)/elysium track $(VIDEO) --model $(MODEL) --box $(BOX) $(call WRITE,by_box))
 
-results: $(READY) ## evaluate the checkpoint of drawn shapes and write docs/results.md
-	$(BIN)/python -m evaluate_metrics.runners.synthetic --model $(DRAWN) --report docs/results.md
+results: $(READY) ## evaluate models and baselines, write docs/results.md; make results DATA=... for the real video, too
+	$(BIN)/python -m evaluate_metrics.results --drawn $(DRAWN) --model $(MODEL) $(if $(DATA),--data $(DATA))
 
 bench: $(READY) ## speed and peak memory of tracking the sample
 	$(BIN)/python -m benchmarks.track_sample --model $(MODEL)

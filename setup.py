@@ -39,6 +39,7 @@ DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
+LMMS = ["lmms-eval>=0.7.3"]  # which brings half a hundred packages: not part of `dev` and `all`
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
@@ -74,6 +75,7 @@ setup(
         "eval": EVAL,
         "plots": PLOTS,
         "baselines": BASELINES,
+        "lmms": LMMS,
         "small": SMALL,
         "gguf": GGUF,
         "convert": CONVERT,
@@ -82,7 +84,10 @@ setup(
         "dev": TRAIN + EVAL + PLOTS + CONVERT + LORA + TOOLS,
         "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
     },
-    entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
+    entry_points={
+        "console_scripts": ["elysium=tracking_elysium.cli:main"],
+        "lmms_eval.models": ["elysium=tracking_elysium.lmms_eval_plugin:manifest"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -19,8 +19,8 @@ import transformers
 from tqdm import tqdm
 
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
+from evaluate_metrics.readers.synthetic import PARTS, Part, drawn
 from evaluate_metrics.runners.machine import provenance
-from evaluate_metrics.runners.synthetic import SUITES, Suite, sample
 from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.drafted_answering import DraftedAnswerer
 from tracking_elysium.exchange import ClipAnswer, ClipRequest
@@ -81,10 +81,10 @@ def main() -> None:
     model = transformers.AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = transformers.AutoProcessor.from_pretrained(args.model)
     rows, misses = [], []
-    for suite in SUITES:
+    for part in PARTS:
         for constrained in (False, True):
-            compared, plain, drafted = compare(model, processor, suite, constrained, args.batch_size, args.limit)
-            rows.append(row(suite, constrained, compared, plain, drafted))
+            compared, plain, drafted = compare(model, processor, part, constrained, args.batch_size, args.limit)
+            rows.append(row(part, constrained, compared, plain, drafted))
             misses.extend(compared.misses)
     text = "\n".join([header(), *rows, ""])
     args.report.write_text(text, encoding="utf-8")
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def compare(
-    model: Any, processor: Any, suite: Suite, constrained: bool, batch_size: int, limit: int | None
+    model: Any, processor: Any, part: Part, constrained: bool, batch_size: int, limit: int | None
 ) -> tuple[Compared, Stats, Stats]:
     """Track a part of the test split; the counts of slow and of fast decoding in batches."""
     plain = ClipAnswerer(model, processor, batch_size, constrained=constrained)
@@ -104,11 +104,11 @@ def compare(
     alone = DraftedAnswerer(model, processor, 1, constrained=constrained)
     compared = Compared(plain, {"batched": drafted, "one by one": alone})
     options = TrackingOptions(constrained=constrained)
-    count = min(suite.count, limit or suite.count)
+    count = min(part.count, limit or part.count)
 
     def sessions() -> Any:
-        for index in tqdm(range(count), desc=f"{suite.name}, {'constrained' if constrained else 'free'}"):
-            clip, track = sample(suite, index)
+        for index in tqdm(range(count), desc=f"{part.name}, {'constrained' if constrained else 'free'}"):
+            clip, track = drawn(part, "test", index)
             for subject in ({"box": tuple(track.boxes[0])}, {"expression": track.expression}):
                 source = processor.open_video(list(clip.frames))
                 yield TrackingSession(source, processor, [ObjectQuery(0, "0", **subject)], options)
@@ -131,10 +131,10 @@ def header() -> str:
     )
 
 
-def row(suite: Suite, constrained: bool, compared: Compared, plain: Stats, drafted: Stats) -> str:
+def row(part: Part, constrained: bool, compared: Compared, plain: Stats, drafted: Stats) -> str:
     """A line of the table."""
     cells = [
-        suite.name,
+        part.name,
         "constrained" if constrained else "free",
         compared.prompts,
         *(compared.differing.get(name, 0) for name in compared.fast),

@@ -22,10 +22,13 @@ class Track:
         boxes_xywh_px: (F, 4); NaN where the tracker gave no box.
         scores: (F,) confidence, NaN where the tracker says none; 0 marks a box that no answer gave (a gap that was
             filled).
+        presence: (F,) how probable the tracker finds it that the object is there, NaN where it does not say; None for
+            one that never says.
     """
 
     boxes_xywh_px: np.ndarray
     scores: np.ndarray
+    presence: np.ndarray | None = None
 
 
 class Tracker(Protocol):

@@ -4,11 +4,17 @@ These are `groundtruth.txt`, `full_occlusion.txt`, `out_of_view.txt` (flags on o
 
 Absent is what LaSOT calls full occlusion or out of view. Expressions are those of `nlp.txt`. Attributes are read from
 `att/CLASS-N.txt`, which the evaluation toolkit carries, where it lies beside the classes.
+
+A clone of the evaluation toolkit (`annos/{CLASS-N.txt, absent, att, nlp}`, `sequence_evaluation_config`) is read, too:
+it has no frames, but published raw results can be scored with it (`run --official-raw`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+from processing_elysium.video_source import VideoSource
 
 from .items import TrackSequence
 from .text_files import check_count, found_images, read_attributes, read_boxes, read_flags, read_words
@@ -27,17 +33,19 @@ def read(root: Path, split: str) -> list[TrackSequence]:
     Raises:
         ValueError: a listed sequence is missing, or its files do not agree.
     """
+    toolkit = (root / "annos").is_dir()
     if split == "all":
-        names = sorted(path.parent.name for path in root.glob("*/*/groundtruth.txt"))
+        found = (root / "annos").glob("*.txt") if toolkit else root.glob("*/*/groundtruth.txt")
+        names = sorted(path.stem if toolkit else path.parent.name for path in found)
     else:
-        listed = root / LISTS[split]
+        listed = root / ("sequence_evaluation_config" if toolkit else "") / LISTS[split]
         if not listed.is_file():
             raise ValueError(
                 f"{listed} does not exist; put LaSOT's list of the split there, or pass `--split all` for every "
                 "sequence in the folder."
             )
         names = listed.read_text(encoding="utf-8").split()
-    return [_sequence(root, name) for name in sorted(names, key=_order)]
+    return [(_annotated if toolkit else _sequence)(root, name) for name in sorted(names, key=_order)]
 
 
 def _order(name: str) -> tuple[str, int]:
@@ -60,4 +68,26 @@ def _sequence(root: Path, name: str) -> TrackSequence:
         absent=absent,
         words=read_words(folder / "nlp.txt"),
         attributes=read_attributes(root / "att" / f"{name}.txt", ATTRIBUTES),
+    )
+
+
+def _annotated(root: Path, name: str) -> TrackSequence:
+    """A sequence of the evaluation toolkit: everything but the frames."""
+    folder = root / "annos"
+    boxes, absent = read_boxes(folder / f"{name}.txt"), read_flags(folder / "absent" / f"{name}.txt")
+    check_count(name, [""] * len(boxes), absent=absent)
+    return TrackSequence(
+        name=name,
+        frames=partial(_no_frames, name),
+        boxes_xywh_px=boxes,
+        absent=absent,
+        words=read_words(folder / "nlp" / f"{name}.txt"),
+        attributes=read_attributes(folder / "att" / f"{name}.txt", ATTRIBUTES),
+    )
+
+
+def _no_frames(name: str) -> VideoSource:
+    raise ValueError(
+        f"sequence {name!r}: LaSOT's evaluation toolkit has annotations, no frames; it can score `--official-raw`, to "
+        "run a tracker pass `--data` the data set itself."
     )

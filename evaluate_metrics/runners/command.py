@@ -24,7 +24,10 @@ from .work import Share, run_blocks
 __all__ = ["main", "make_parser"]
 
 # Options of tracking whose effect is worth a table; `runners/inspection.py` compares them.
-OPTIONS = ("clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "zoom", "zoom_factor")
+OPTIONS = (
+    "clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "constrained", "zoom",
+    "zoom_factor",
+)  # fmt: skip
 EPILOG = """examples:
   python -m evaluate_metrics.run --task lasot --data DATA/LaSOT --model elysium --out results
   python -m evaluate_metrics.run --task realdata --data DATA --trackers keep_first kcf mil csrt --out results
@@ -60,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     for field in fields(TrackingOptions):
         if field.name in OPTIONS:
             kind = {"int": int, "float": float, "str": str}.get(str(field.type))
-            how: dict[str, Any] = {"type": kind} if kind else {"action": "store_true", "default": None}
+            how: dict[str, Any] = {"type": kind} if kind else {"action": argparse.BooleanOptionalAction}
             options.add_argument(f"--{field.name.replace('_', '-')}", help=field.metadata["about"], **how)
     return parser
 
@@ -99,10 +102,11 @@ def _run(options: argparse.Namespace) -> None:
         state.wait_for_everyone()
         share = Share(state.process_index, state.num_processes)
         if ask in ("sot", "rsot"):
-            run_blocks(items, ask, target, share, tracker=make())
+            done = run_blocks(items, ask, target, share, tracker=make())
         else:
-            run_blocks(items, ask, target, share, answer=partial(answer_items, pipe()))
-        if state.is_main_process:
+            done = run_blocks(items, ask, target, share, answer=partial(answer_items, pipe()))
+        # Where nothing was left to do, the results stay those of the run that made them.
+        if state.is_main_process and (done or not (target / "environment.json").is_file()):
             from .machine import provenance
 
             write_json(target / "environment.json", {"environment": provenance(str(state.device))})

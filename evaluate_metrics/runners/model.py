@@ -18,7 +18,8 @@ __all__ = ["ModelTracker", "answer_items"]
 class ModelTracker:
     """Tracks with a video-tracking pipeline, one video at a time.
 
-    Where the pipeline's gap policy put a box, its score is 0, and the report counts it.
+    Where the pipeline's gap policy put a box, its score is 0; with a presence beside it the model said that the object
+    is absent, without one its answer held nothing readable. The report counts both.
     """
 
     def __init__(self, pipe: Any, name: str) -> None:
@@ -27,12 +28,15 @@ class ModelTracker:
     def track(self, sequence: TrackSequence, ask: str) -> Track:
         """See `evaluate_metrics.baselines.track.Tracker`."""
         boxes, scores = np.full((len(sequence), 4), np.nan), np.zeros(len(sequence))
+        presence = np.full(len(sequence), np.nan)
         with sequence.open() as video:
             asked = {"box": _corners(sequence, video)} if ask == "sot" else {"expression": sequence.words}
             for frame in self.pipe(video, **asked):
                 for item in frame["objects"]:
-                    boxes[frame["frame"]], scores[frame["frame"]] = _xywh(item["box"]), item["score"]
-        return Track(boxes, scores)
+                    index = frame["frame"]
+                    boxes[index], scores[index] = _xywh(item["box"]), item["score"]
+                    presence[index] = item.get("presence", np.nan)
+        return Track(boxes, scores, presence if np.isfinite(presence).any() else None)
 
 
 def answer_items(pipe: Any, items: Sequence[Item], ask: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,18 @@ def _folders(raw: Path, sequences: Sequence[TrackSequence]) -> list[Path]:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    # pytracking puts the benchmark before the names of UAV123's sequences; toolkits differ in the case of OTB's.
-    for candidate in (f"{name}.txt", f"uav_{name}.txt", f"{name}/{name}_001.txt", f"{name.lower()}.txt"):
+    # pytracking puts the benchmark before the names of UAV123's sequences.
+    for candidate in (f"{name}.txt", f"uav_{name}.txt", f"{name}/{name}_001.txt"):
         if (folder / candidate).is_file():
             return folder / candidate
-    return None
+    return _loosely_named(folder).get(_loose(name))
+
+
+@cache
+def _loosely_named(folder: Path) -> dict[str, Path]:
+    return {_loose(path.stem): path for path in sorted(folder.glob("*.txt"))}
+
+
+def _loose(name: str) -> str:
+    """A name without what trackers differ in on OTB: case, and Jogging-1, Jogging_1 or Jogging.1."""
+    return name.lower().replace("-", "_").replace(".", "_")

@@ -18,7 +18,7 @@ from ..tracking_ope.ope import ABSENT_AS, CONVENTIONS
 from .plots import plot_curves
 from .scoring import TrackerScores, score_task
 from .store import Truth, read_truth, write_json
-from .tables import LABELS, group_rows, latex, main_rows, markdown, per_item_rows
+from .tables import LABELS, group_rows, judge_rows, latex, main_rows, markdown, per_item_rows, presence_rows
 
 __all__ = ["main", "write_report"]
 
@@ -114,18 +114,27 @@ def _section(
         lines += [f"- {one.tracker}: {one.environment or 'environment unknown'}; {_settings(one.run)}"]
         lines += [f"  - captions: {one.notes}"] if one.notes else []
         if one.missing:
-            listed = ", ".join(one.missing[:10]) + (", ..." if len(one.missing) > 10 else "")
-            lines.append(f"  - **{len(one.missing)} without result, counted as failed**: {listed}")
+            lines.append(f"  - **{len(one.missing)} without result, counted as failed**: {_listed(one.missing)}")
+        if one.unanswered:
+            what = "sequences with frames" if task["ask"] in ("sot", "rsot") else "answers"
+            lines.append(f"  - **{len(one.unanswered)} {what} that hold nothing readable**: {_listed(one.unanswered)}")
         lines += [f"  - **{problem}**" for problem in one.problems]
     lines.append("")
+    for about, rows in (("Does the tracker know when the object is gone?", presence_rows(scored)),
+                        ("GPT-assisted:", judge_rows(scored))):  # fmt: skip
+        lines += [about, "", *markdown(rows)] if len(rows) > 1 else []
     score = next((key for one in scored for key in one.scores if key in LABELS and key in _keys(one)), None)
     if score is None:
         return lines
-    if task["ask"] in ("sot", "rsot"):
+    if any(truth.attributes or len(truth.boxes_xywh_px) > 1 for truth in truths):
         lines += [f"{LABELS[score]} by group:", "", *markdown(group_rows(scored, truths, score))]
     if len(truths) <= LONGEST_TABLE:
         lines += [f"{LABELS[score]} by sequence:", "", *markdown(per_item_rows(scored, score))]
     return lines + [f"![{path.stem}]({path.name})" for path in plots] + [""]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _settings(run: dict[str, Any]) -> str:

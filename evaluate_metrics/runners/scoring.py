@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..rec_accuracy.rec import evaluate_rec
-from ..tracking_ope.ope import evaluate_ope
+from ..tracking_ope.ope import evaluate_ope, is_box
+from ..tracking_ope.presence import presence_scores
 from ..video_reg.captions import evaluate_captions
 from ..videoqa.qa import evaluate_qa
+from .judged import read_judged
 from .store import Truth, read_lines, read_track
 
 __all__ = ["TrackerScores", "bootstrap_interval", "score_task", "score_tracker"]
@@ -40,7 +42,11 @@ class TrackerScores:
         expected: items of the task whose truth is public.
         missing: names without result.
         problems: what could not be read, and what looks wrong; for people.
-        counts: frames (or items) without a box or answer, and gaps that were filled.
+        counts: frames (or items) without a box or answer; of the frames whose gap was filled those in which the
+            tracker said that the object is absent, and those in which it said nothing readable.
+        unanswered: names of the items without a readable answer, and of the sequences with such frames.
+        presence: whether the tracker knows when the object is gone; None where no truth says that it ever is.
+        judged: verdicts of judges on answers, one dictionary per judge.
         curves: of tracking.
         run: what `run.json` says; environment: where it ran.
         notes: how captions were tokenized and matched.
@@ -54,6 +60,9 @@ class TrackerScores:
     missing: list[str]
     problems: list[str]
     counts: dict[str, int]
+    unanswered: list[str] = field(default_factory=list)
+    presence: dict[str, float | int | None] | None = None
+    judged: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     environment: str = ""
@@ -92,7 +101,8 @@ def score_tracker(folder: Path, truths: Sequence[Truth], task: dict[str, Any]) -
 
 def _tracking(folder: Path, truths: Sequence[Truth], task: dict[str, Any]) -> TrackerScores:
     predictions, missing, problems = [], [], []
-    counts = {"frames": 0, "without box": 0, "gap filled": 0}
+    counts = {"frames": 0, "without box": 0, "said absent": 0, "unreadable": 0}
+    unanswered, gone = [], []
     for truth in truths:
         frames = len(truth.boxes_xywh_px)
         try:
@@ -105,17 +115,45 @@ def _tracking(folder: Path, truths: Sequence[Truth], task: dict[str, Any]) -> Tr
         if track is None:
             missing.append(truth.name)
             predictions.append(np.full((frames, 4), np.nan))
+            gone.append(np.ones(frames, dtype=bool))
             continue
         boxes = track.boxes_xywh_px
         predictions.append(boxes)
         unboxed = np.isnan(boxes).any(axis=1)
+        filled = ~unboxed & (track.scores == 0)
+        told = np.zeros(frames, dtype=bool) if track.presence is None else np.isfinite(track.presence)
+        gone.append(unboxed | filled)
         counts["frames"] += frames
         counts["without box"] += int(unboxed.sum())
-        counts["gap filled"] += int((~unboxed & (track.scores == 0)).sum())
-    result = TrackerScores(folder.name, {}, {}, {}, len(truths), missing, problems, counts)
+        counts["said absent"] += int((filled & told).sum())
+        counts["unreadable"] += int((filled & ~told).sum())
+        if (filled & ~told).any():
+            unanswered.append(truth.name)
+    result = TrackerScores(folder.name, {}, {}, {}, len(truths), missing, problems, counts, unanswered)
     if truths:
         _score_boxes(result, predictions, truths, task)
+        result.presence = _presence(predictions, truths, gone)
     return result
+
+
+def _presence(
+    predictions: Sequence[np.ndarray], truths: Sequence[Truth], gone: Sequence[np.ndarray]
+) -> dict[str, float | int | None] | None:
+    """Presence over the frames of which the truth says whether the object is there.
+
+    A frame without a box in a sequence without flags of absence is one that nobody annotated, and is left out.
+    """
+    boxes, references, absent, said = [], [], [], []
+    for predicted, truth, flags in zip(predictions, truths, gone, strict=True):
+        there = is_box(truth.boxes_xywh_px)
+        known = there if truth.absent is None else np.ones(len(there), dtype=bool)
+        boxes.append(predicted[known])
+        references.append(truth.boxes_xywh_px[known])
+        absent.append((~there if truth.absent is None else ~there | truth.absent)[known])
+        said.append(flags[known])
+    if not any(flags.any() for flags in absent):
+        return None
+    return presence_scores(boxes, references, absent, said)
 
 
 def _score_boxes(
@@ -169,23 +207,27 @@ def _answers(folder: Path, truths: Sequence[Truth], ask: str) -> TrackerScores:
         found = evaluate_rec(boxes, true, box_format="xywh", return_items=True)
         scores = {"acc_50": found["accuracy"], "mean_iou": found["mean_iou"]}
         items = [{"acc_50": float(item["iou"] > 0.5), "mean_iou": item["iou"]} for item in found["items"]]
-        unanswered = found["num_malformed"]
+        unread = [item["malformed"] is not None for item in found["items"]]
     elif ask == "vqa":
         found = evaluate_qa(texts, [truth.references[0] for truth in truths], return_items=True)
         names = ("normalized_match", "exact_match", "contained_match")
         scores = {name: found[name] for name in names}
         items = [{name: float(item[name]) for name in names} for item in found["items"]]
-        unanswered = found["num_empty"]
+        unread = [not text for text in texts]
     else:
         found = evaluate_captions(texts, [list(truth.references) for truth in truths], return_items=True)
         scores = {name: found[name] for name in CAPTION_SCORES if found[name] is not None}
         per = [name for name in scores if name in found["items"][0]]
         items = [{name: float(item[name]) for name in per} for item in found["items"]]
-        unanswered = found["num_empty"]
-    counts = {"items": len(truths), "without answer": unanswered}
+        unread = [not text for text in texts]
+    counts = {"items": len(truths), "without answer": sum(unread)}
+    unanswered = [t.name for t, empty in zip(truths, unread, strict=True) if empty and t.name in rows]
     per_item: dict[str, dict[str, float] | None] = {t.name: item for t, item in zip(truths, items, strict=True)}
     intervals = {name: bootstrap_interval([item[name] for item in items]) for name in items[0]}
-    result = TrackerScores(folder.name, scores, intervals, per_item, len(truths), missing, [], counts)
+    result = TrackerScores(folder.name, scores, intervals, per_item, len(truths), missing, [], counts, unanswered)
+    if ask == "vqa":
+        result.judged, stale = read_judged(folder, [truth.name for truth in truths], texts)
+        result.problems += stale
     if "meteor_matcher" in found:
         result.notes = f"{found['meteor_matcher']}; tokens: {found['tokenizer']}"
     return result

@@ -2,8 +2,9 @@
 
 In `results/TASK-SPLIT-ASK/`: `task.json` says what was asked, `truth.jsonl` is the truth, so that a report needs no
 benchmark. In the folder `TRACKER/` below: `NAME.txt` has x,y,w,h per frame, "nan" where there is no box;
-`scores/NAME.txt` the confidence per frame, 0 for a gap that was filled; `block-00000.jsonl` the answers of tasks that
-are no tracking; `run.json` says how all this was made, `environment.json` where.
+`scores/NAME.txt` the confidence per frame, 0 for a gap that was filled; `presence/NAME.txt`, if the tracker says so,
+how probable it finds the object's presence; `block-00000.jsonl` the answers of tasks that are no tracking; `run.json`
+says how all this was made, `environment.json` where.
 """
 
 from __future__ import annotations
@@ -59,35 +60,44 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def write_track(folder: Path, name: str, track: Track) -> None:
-    """Write a sequence's boxes and scores; the boxes last, for they say that it is done.
+    """Write a sequence's boxes, scores and presence; the boxes last, for they say that it is done.
 
     Args:
         folder: of the tracker.
         name: of the sequence.
         track: its result.
     """
-    with written_whole(folder / "scores" / f"{file_name(name)}.txt") as part:
-        part.write_text("".join(f"{score:.6f}\n" for score in track.scores), encoding="utf-8")
+    for kind, values in (("scores", track.scores), ("presence", track.presence)):
+        if values is not None:
+            with written_whole(folder / kind / f"{file_name(name)}.txt") as part:
+                part.write_text("".join(f"{value:.6f}\n" for value in values), encoding="utf-8")
     with written_whole(folder / f"{file_name(name)}.txt") as part:
         rows = (",".join(f"{value:.4f}" for value in row) for row in track.boxes_xywh_px)
         part.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def read_track(folder: Path, name: str) -> Track | None:
-    """Read a sequence's boxes and scores; None where there is no result.
+    """Read a sequence's boxes, scores and presence; None where there is no result.
 
     Raises:
-        ValueError: a line that is not four numbers, or scores that are as many as the boxes are not.
+        ValueError: a line that is not four numbers, or another number of scores than of boxes.
     """
     path = folder / f"{file_name(name)}.txt"
     if not path.is_file():
         return None
     boxes = read_boxes(path)
-    beside = folder / "scores" / path.name
-    scores = np.array(beside.read_text("utf-8").split(), float) if beside.is_file() else np.full(len(boxes), np.nan)
-    if len(scores) != len(boxes):
-        raise ValueError(f"{beside} has {len(scores)} scores for {len(boxes)} boxes; delete both and run again.")
-    return Track(boxes, scores)
+    scores, presence = (_column(folder / kind / path.name, len(boxes)) for kind in ("scores", "presence"))
+    return Track(boxes, np.full(len(boxes), np.nan) if scores is None else scores, presence)
+
+
+def _column(path: Path, count: int) -> np.ndarray | None:
+    """The numbers of a file beside the boxes; None where there is no such file."""
+    if not path.is_file():
+        return None
+    values = np.array(path.read_text("utf-8").split(), dtype=np.float64)
+    if len(values) != count:
+        raise ValueError(f"{path} has {len(values)} numbers for {count} boxes; delete both files and run again.")
+    return values
 
 
 def is_done(folder: Path, items: Sequence[Item], block: str) -> bool:

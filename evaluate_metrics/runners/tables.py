@@ -13,7 +13,9 @@ from .scoring import TrackerScores
 from .splits import groups_of
 from .store import Truth
 
-__all__ = ["LABELS", "group_rows", "latex", "main_rows", "markdown", "per_item_rows"]
+__all__ = [
+    "LABELS", "group_rows", "judge_rows", "latex", "main_rows", "markdown", "per_item_rows", "presence_rows",
+]  # fmt: skip
 
 LABELS = {
     "auc": "AUC",
@@ -100,6 +102,32 @@ def per_item_rows(scored: Sequence[TrackerScores], score: str) -> list[Row]:
     for name in dict.fromkeys(name for one in scored for name in one.per_item):
         found = [one.per_item.get(name) for one in scored]
         rows.append([name, *(_number(None if item is None else item[score]) for item in found)])
+    return rows
+
+
+def presence_rows(scored: Sequence[TrackerScores]) -> list[Row]:
+    """One row per tracker: does it know when the object is gone; the head alone where no truth says that it is."""
+    kinds = ("absence", "presence", "long_term")
+    measures = ("precision", "recall", "f")
+    head = [f"{kind.replace('_', '-')} {'F' if name == 'f' else name}" for kind in kinds for name in measures]
+    rows = [["tracker", "frames absent", "said absent", "confused", *head]]
+    for one in scored:
+        if one.presence is not None:
+            counts = [str(one.presence[f"frames_{name}"]) for name in ("absent", "said_absent", "confused")]
+            values = [_number(one.presence[f"{kind}_{name}"]) for kind in kinds for name in measures]
+            rows.append([one.tracker, *counts, *values])
+    return rows
+
+
+def judge_rows(scored: Sequence[TrackerScores]) -> list[Row]:
+    """One row per tracker and judge: accuracy and score over all items, and what has no verdict."""
+    rows = [["tracker", "judge", LABELS["gpt_accuracy"], "score of 5", "accuracy of the judged", "judged", "problems"]]
+    for one in scored:
+        for said in one.judged:
+            values = [_number(said[key]) for key in ("gpt_accuracy", "gpt_score", "gpt_accuracy_of_judged")]
+            problems = ", ".join(f"{name} {count}" for name, count in said["problems"].items())
+            told = f"{said['num_judged']} of {said['num_items']}"
+            rows.append([one.tracker, said["judge"], *values, told, problems])
     return rows
 
 

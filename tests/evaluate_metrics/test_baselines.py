@@ -302,7 +302,7 @@ def test_what_a_drawing_shows(sequence):
 def scores(tracker, values, options=None):
     items = {name: None if v is None else {"auc": v} for name, v in values.items()}
     run_of = {"tracker": tracker, **({} if options is None else {"model": "m", "options": options})}
-    return TrackerScores(tracker, {"auc": 0.5, "precision": 0.6}, {}, items, len(items), [], [], {}, {}, run_of)
+    return TrackerScores(tracker, {"auc": 0.5, "precision": 0.6}, {}, items, len(items), [], [], {}, run=run_of)
 
 
 def test_the_worst_come_first():

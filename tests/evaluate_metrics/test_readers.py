@@ -1,6 +1,7 @@
 """Every reader on a miniature of its benchmark: names, frames, boxes, absence, words, attributes."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,8 +139,8 @@ def test_questions(load, task, name, video, question, answer):
 
 
 def test_synthetic_needs_no_data(monkeypatch):
-    monkeypatch.setattr(synthetic, "CLIPS", 2)
-    monkeypatch.setattr(synthetic, "VIDEOS", 1)
+    clips, videos = synthetic.PARTS
+    monkeypatch.setattr(synthetic, "PARTS", (replace(clips, count=2), replace(videos, count=1)))
     items = load_items("synthetic", "rsot", "val", None)
     assert len(items) == 3 and all(item.words for item in items)
     assert len(items[0]) == 8 and len(items[-1]) == 64
@@ -204,3 +205,22 @@ def test_flags(tmp_path):
 
 def test_file_names():
     assert file_name("a/b c#1.x") == "a_b_c_1.x"
+
+
+def test_lasot_s_toolkit_has_everything_but_frames(tmp_path):
+    for number in (1, 10):
+        miniatures.lines(tmp_path / f"annos/cat-{number}.txt", BOXES)
+        miniatures.text(tmp_path / f"annos/absent/cat-{number}.txt", "0\n0\n1\n0\n0\n1\n")
+        miniatures.text(tmp_path / f"annos/att/cat-{number}.txt", ",".join("1" if i == 9 else "0" for i in range(14)))
+        miniatures.text(tmp_path / f"annos/nlp/cat-{number}.txt", "a red cat on a wall\n")
+    miniatures.text(tmp_path / "sequence_evaluation_config/testing_set.txt", "cat-10\n")
+    (item,) = load_items("lasot", "rsot", "test", tmp_path)
+    assert (item.name, item.words, item.attributes) == ("cat-10", "a red cat on a wall", ("FOC",))
+    assert item.absent.tolist() == [False, False, True, False, False, True]
+    np.testing.assert_array_equal(item.boxes_xywh_px, BOXES)
+    assert [item.name for item in load_items("lasot", "sot", "all", tmp_path)] == ["cat-1", "cat-10"]
+    with pytest.raises(ValueError, match="annotations, no frames"):
+        item.open()
+    miniatures.text(tmp_path / "annos/absent/cat-10.txt", "0\n")
+    with pytest.raises(ValueError, match="6 frames, but 1 entries in absent"):
+        load_items("lasot", "sot", "test", tmp_path)

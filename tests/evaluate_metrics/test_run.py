@@ -13,12 +13,14 @@ import pytest
 from evaluate_metrics.baselines.track import KeepFirst, RoundingOracle, Track
 from evaluate_metrics.readers.tasks import load_items
 from evaluate_metrics.runners import command
+from evaluate_metrics.runners.judged import judge_answers
 from evaluate_metrics.runners.model import ModelTracker, answer_items
+from evaluate_metrics.runners.official import import_official
 from evaluate_metrics.runners.reporting import main as report
 from evaluate_metrics.runners.reporting import write_report
 from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
 from evaluate_metrics.runners.splits import groups_of
-from evaluate_metrics.runners.store import Truth, read_track, read_truth
+from evaluate_metrics.runners.store import Truth, check_same_run, read_track, read_truth, write_lines
 from evaluate_metrics.runners.work import Share, blocks, run_blocks
 from evaluate_metrics.video_reg import captions
 
@@ -200,7 +202,7 @@ def test_the_model_tracks(lasot, tmp_path, monkeypatch):
         "tracker": "mine", "model": "made/mine", "options": {"clip_len": 4},
     }  # fmt: skip
     (one,) = score_task(folder, read_truth(folder), json.loads((folder / "task.json").read_text()))
-    assert one.counts == {"frames": 12, "without box": 2, "gap filled": 2}
+    assert one.counts == {"frames": 12, "without box": 2, "said absent": 0, "unreadable": 2}
     assert np.isnan(read_track(folder / "mine", "cat-1").boxes_xywh_px[3]).all()
     with pytest.raises(SystemExit, match="results of another run .*clip_len"):
         run("lasot", lasot, tmp_path / "r", "--model", "made/mine", "--clip-len", "5")
@@ -272,7 +274,7 @@ def test_missing_and_broken_results_are_named_and_count(lasot, tmp_path):
     (folder / "cat-1.txt").write_text("1,2,3,4\n")
     assert write_report(out, tmp_path / "report") == 3  # two missing, one reason
     one = json.loads((tmp_path / "report" / "report.json").read_text())["lasot-test-sot"]["trackers"][0]
-    assert one["missing"] == ["cat-1", "cat-10"] and "6 scores for 1 boxes" in one["problems"][0]
+    assert one["missing"] == ["cat-1", "cat-10"] and "6 numbers for 1 boxes" in one["problems"][0]
     # Only the first frame, which is given to every tracker, counts for them.
     assert one["scores"]["auc"] == pytest.approx(PERFECT / 6)
     assert whole["scores"]["auc"] > 0.5
@@ -310,6 +312,16 @@ def test_published_raw_results(tmp_path, task, layout):
     (data,) = json.loads((tmp_path / "report" / "report.json").read_text()).values()
     (one,) = data["trackers"]
     assert one["scores"]["auc"] == pytest.approx(PERFECT) and one["missing"] == []
+
+
+@pytest.mark.parametrize("names", [("dog", "jogging-1", "JOGGING.2"), ("DOG", "Jogging_1", "jogging-2")])
+def test_names_that_trackers_write_in_their_own_way(tmp_path, names):
+    miniatures.otb100(tmp_path / "data")
+    for name in names:
+        miniatures.lines(tmp_path / "raw/T" / f"{name}.txt", BOXES)
+    items = load_items("otb100", "sot", "test", tmp_path / "data")
+    assert import_official(tmp_path / "raw", items, tmp_path / "r") == {"T": ["David", "Tiger1"]}
+    assert len(read_track(tmp_path / "r" / "T", "Jogging_1").boxes_xywh_px) == 6
 
 
 def test_a_raw_folder_without_any_sequence(lasot, tmp_path):
@@ -402,3 +414,58 @@ def test_280_long_sequences_are_scored_in_ten_seconds(tmp_path):
     score_task(folder, truths, task)
     assert time.process_time() - begin < 10
     shutil.rmtree(folder)
+
+
+class OneJudge:
+    """Says yes to "A cat." and never anything readable to the rest."""
+
+    name = "made judge"
+
+    def __call__(self, messages):
+        return "{'pred': 'yes', 'score': 5}" if "A cat." in messages[-1]["content"] else "hm"
+
+
+def test_a_judge_s_verdicts_are_a_file_that_the_report_reads(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    miniatures.msvd_qa(tmp_path / "data")
+    monkeypatch.setattr(command, "_pipeline", lambda *_: ListPipe())
+    run("msvd_qa", tmp_path / "data", tmp_path / "r")
+    folder = tmp_path / "r" / "msvd_qa-test-vqa"
+    truths, task = read_truth(folder), json.loads((folder / "task.json").read_text())
+    judge_answers(folder / "elysium", truths, OneJudge())
+    (one,) = score_task(folder, truths, task)
+    (judged,) = one.judged
+    assert (judged["gpt_accuracy"], judged["gpt_score"], judged["problems"]) == (1.0, 5.0, {})
+    write_report(tmp_path / "r", tmp_path / "report")
+    assert "| elysium | made judge | 1.000 | 5.000 | 1.000 | 1 of 1 |" in (tmp_path / "report/report.md").read_text()
+    # Another answer than the one that was judged has no verdict, counts as wrong, and is named.
+    write_lines(folder / "elysium" / "block-00000.jsonl", [{"name": truths[0].name, "text": "A dog."}])
+    (one,) = score_task(folder, truths, task)
+    assert one.judged[0]["gpt_accuracy"] == 0 and one.judged[0]["problems"] == {"answer changed": 1}
+    assert "1 answers were not before it" in one.problems[0]
+
+
+def test_presence_in_a_report(lasot, tmp_path):
+    items = load_items("lasot", "sot", "test", lasot)
+
+    class Knows(KeepFirst):
+        name = "knows"
+
+        def track(self, sequence, ask):  # says absent in frames 2 and 3; the truth is 2 and 5
+            track = super().track(sequence, ask)
+            presence, scores = np.full(6, 0.9), np.full(6, 0.9)
+            presence[[2, 3]], scores[[2, 3]] = 0.1, 0.0
+            return Track(track.boxes_xywh_px, scores, presence)
+
+    run("lasot", lasot, tmp_path / "r", "--trackers", "keep_first")
+    folder = tmp_path / "r" / "lasot-test-sot"
+    run_blocks(items, "sot", folder / "knows", Share(), tracker=Knows())
+    check_same_run(folder / "knows" / "run.json", {"tracker": "knows"})
+    scored = score_task(folder, read_truth(folder), json.loads((folder / "task.json").read_text()))
+    one = next(one for one in scored if one.tracker == "knows")
+    assert one.counts == {"frames": 12, "without box": 0, "said absent": 4, "unreadable": 0}
+    assert (one.presence["absence_precision"], one.presence["absence_recall"]) == (0.5, 0.5)
+    assert one.presence["presence_precision"] == 0.75  # 3 of the 4 frames in which it says that the object is there
+    write_report(tmp_path / "r", tmp_path / "report")
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "Does the tracker know when the object is gone?" in page and "| knows | 4 | 4 | 4 | 0.500 |" in page

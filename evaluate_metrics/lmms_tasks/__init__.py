@@ -1,0 +1,1 @@
+"""Tracking and description as tasks of lmms-eval, for any model that writes boxes as text or JSON."""
