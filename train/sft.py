@@ -41,7 +41,7 @@ from .plain import override, read_yaml, to_plain
 from .start import make_start
 from .trainer import ElysiumTrainer
 
-__all__ = ["main", "make_trainer", "read_recipes", "run_recipe", "train_stage"]
+__all__ = ["find_recipe", "main", "make_trainer", "read_recipes", "run_recipe", "train_stage"]
 
 RECIPES = Path(__file__).with_name("recipes")
 POLL_S = 1.0  # seconds between looks for what another process writes
@@ -118,7 +118,7 @@ def read_recipes(names: Sequence[str | Path], overrides: Sequence[str] = ()) -> 
         ValueError: a recipe does not exist, or see `train.plain.from_plain`.
     """
     where = ", ".join(map(str, names))
-    first, *others = [read_yaml(_find(name)) for name in names]
+    first, *others = [read_yaml(find_recipe(name)) for name in names]
     for other in others:
         if isinstance(first, dict) and isinstance(other, dict):
             first["stages"] = [*(first.get("stages") or []), *(other.get("stages") or [])]
@@ -127,7 +127,7 @@ def read_recipes(names: Sequence[str | Path], overrides: Sequence[str] = ()) -> 
     return from_plain(Recipe, first, where)
 
 
-def _find(name: str | Path) -> Path:
+def find_recipe(name: str | Path) -> Path:
     """The file that a recipe's name or path means."""
     shipped = RECIPES / f"{name}.yaml"
     return shipped if not Path(name).exists() and shipped.exists() else Path(name)
