@@ -19,10 +19,19 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from PIL import Image
 
+from .adapters import grit
+from .adapters.common import Skip, Skipped
 from .records import VideoRecord, parse_record
 from .sources import IMAGE_SUFFIXES, Clip, RecordedClip, RecordsSource, records_in
 
-__all__ = ["RecordsStream", "StreamCursor", "StreamSource", "TarStream", "is_stream"]
+__all__ = ["NothingToAsk", "RecordsStream", "StreamCursor", "StreamSource", "TarStream", "is_stream"]
+
+LAYOUTS = ("records", "grit")
+PASSED_OVER = 10_000  # entries in a row without anything to ask: then it is no matter of chance
+
+
+class NothingToAsk(ValueError):  # noqa: N818 - the entry is sound, and the next one is taken in its place
+    """An entry is as published, but no question fits it; it does not count as broken."""
 
 
 class StreamEntry(Protocol):
@@ -32,6 +41,7 @@ class StreamEntry(Protocol):
         """The clip, as `Source.read` gives it.
 
         Raises:
+            NothingToAsk: the next entry should be taken.
             ValueError: the entry is broken; its name is in the message.
         """
 
@@ -117,6 +127,20 @@ class StreamCursor:
             if self.place == len(mine):
                 self.turn, self.place = self.turn + 1, 0
 
+    def clip(self, num_frames: int, rng: np.random.Generator) -> Clip:
+        """The clip of the next entry that has something to ask; see `StreamEntry.clip`.
+
+        Raises:
+            ValueError: an entry is broken, or none of very many has anything to ask.
+        """
+        for _ in range(PASSED_OVER):
+            entry = next(self)
+            try:
+                return entry.clip(num_frames, rng)
+            except NothingToAsk as error:
+                reason = error
+        raise ValueError(f"{PASSED_OVER} entries in a row have nothing to ask; the last one: {reason}")
+
     def _mine(self) -> list[int]:
         """Shards of this reader in this pass."""
         order = np.random.default_rng([*self._seed, self.turn]).permutation(len(self._source.shards))
@@ -174,8 +198,11 @@ class _TarEntry:
     shard: str
     key: str
     files: dict[str, bytes]
+    layout: str
 
     def clip(self, num_frames: int, rng: np.random.Generator) -> Clip:
+        if self.layout == "grit":
+            return self._of_grit(rng)
         try:
             if ".json" not in self.files:
                 raise ValueError(f"it holds {sorted(self.files)} and no .json with the record.")
@@ -188,6 +215,18 @@ class _TarEntry:
             return _TarClip(replace(record, frame_indices=[0]), self.shard, pictures[0])
         except ValueError as error:
             raise ValueError(f"{self.shard}, sample {self.key!r}: {error}") from error
+
+    def _of_grit(self, rng: np.random.Generator) -> Clip:
+        """One of the sample's records by chance: where a box has several expressions, each pass asks for one."""
+        files = {suffix.removeprefix("."): data for suffix, data in self.files.items()}
+        where = f"{self.shard}, sample {self.key!r}"
+        try:
+            ending, records = grit.read_sample(f"{Path(self.shard).stem}/{Path(self.key).name}", files, Skipped())
+        except (Skip, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ValueError(f"{where}: {error or type(error).__name__}") from error
+        if not records:
+            raise NothingToAsk(f"{where}: no usable box")
+        return _TarClip(records[int(rng.integers(len(records)))], self.shard, files[ending])
 
 
 class _TarClip(RecordedClip):
@@ -211,14 +250,18 @@ class TarStream:
 
     Attributes:
         path: pattern of the tars, such as `grit/*.tar`.
+        layout: of `KEY.json`: "records", or "grit" as img2dataset writes GRIT (see `adapters/grit.py`).
 
     Raises:
-        ValueError: no file matches.
+        ValueError: no file matches, or the layout is unknown.
     """
 
     path: str
+    layout: str = "records"
 
     def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout is {self.layout!r}; give one of {LAYOUTS}.")
         self.shards = _matching(self.path, "tars")
 
     def entries(self, shard: int, start: int) -> Iterator[StreamEntry]:
@@ -229,7 +272,7 @@ class TarStream:
                 for number, (key, members) in enumerate(_samples(archive)):
                     if number >= start:
                         files = {suffix: _content(archive, member) for suffix, member in members.items()}
-                        yield _TarEntry(path, key, files)
+                        yield _TarEntry(path, key, files, self.layout)
         except (tarfile.TarError, OSError) as error:
             raise ValueError(f"{path} cannot be read as a tar ({error}); download it again.") from error
 

@@ -16,6 +16,7 @@ from .feed_config import FeedConfig, LossConfig
 from .miniature.config import BuildConfig, TowerConfig
 from .parts import PARTS, check_train
 from .plain import from_plain, load_yaml
+from .rope import RopeConfig
 
 __all__ = [
     "PARTS",
@@ -102,6 +103,7 @@ class StageConfig:
         muon_learning_rate: train the matrices of the hidden layers by Muon with this rate, see `train.optimizer`;
             None trains them like the rest, by the optimizer that `arguments` names.
         num_image_tokens: visual tokens kept per frame in this stage; None leaves the model's.
+        rope: more positions for the language model from this stage on, see `train.rope`; None leaves the model's.
 
         sources: from what: the mixture.
         num_frames: fewest and most frames of a clip; 1, 1 for images.
@@ -129,6 +131,7 @@ class StageConfig:
     dtype: str = "float32"
     muon_learning_rate: float | None = None
     num_image_tokens: int | None = None
+    rope: RopeConfig | None = None
     sources: list[SourceConfig]
     num_frames: tuple[int, int] = (1, 1)
     turns: int = 4

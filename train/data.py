@@ -314,7 +314,7 @@ class ConversationSource:
         num_frames = self._num_frames(number, batch_rng)
         source = self.mixture.parts[number].source
         if is_stream(source):
-            clip = next(cursors[number]).clip(num_frames, rng)
+            clip = cursors[number].clip(num_frames, rng)
         else:
             clip = source.read(index, num_frames, rng, batch_rng)
         return Sample(clip.record.id, clip, *self._ask(item, number, clip))

@@ -15,6 +15,7 @@ from processing_elysium import ElysiumProcessor
 from processing_elysium.prompts import IMAGE_TASKS, Task
 
 from .config import StageConfig
+from .rope import suggested
 
 __all__ = ["Encoded", "check_context", "encode", "longest_conversation", "padding_share"]
 
@@ -119,7 +120,7 @@ def check_context(processor: ElysiumProcessor, stage: StageConfig, context: int 
     kept = processor.num_image_tokens
     text = longest - most * kept
     fitting = max((n for n in range(1, most) if longest_conversation(processor, stage, n) <= context), default=0)
-    ways = [f"scale its positions (text_config.rope_parameters {_rope(longest, context)} in its config.json)"]
+    ways = [f"scale its positions ({suggested(longest, context)} in the stage)"]
     if fitting:
         ways.append(f"show {fitting} frames at most (num_frames)")
     if context > text + most:
@@ -130,9 +131,3 @@ def check_context(processor: ElysiumProcessor, stage: StageConfig, context: int 
         f"stage {stage.name!r}: {most} frames x {kept} tokens + {text} of text are {longest} tokens, the language "
         f"model knows {context} positions. Do one of: {'; '.join(ways)}."
     )
-
-
-def _rope(longest: int, context: int) -> str:
-    """Linear scaling by the next quarter that covers the conversation."""
-    factor = -(-4 * longest // context) / 4
-    return f"{{rope_type: linear, factor: {factor:g}}}"

@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState, GradientState
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from modeling_elysium import ElysiumForConditionalGeneration
+from modeling_elysium import ElysiumConfig, ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 
 from .arguments import plan_steps, training_arguments
@@ -38,10 +38,11 @@ from .lora import adapted, merged
 from .miniature.cpu import prepare_cpu
 from .parts import freeze_all_but
 from .plain import override, read_yaml, to_plain
+from .rope import scale_positions
 from .start import make_start
 from .trainer import ElysiumTrainer
 
-__all__ = ["main", "make_trainer", "read_recipes", "run_recipe", "train_stage"]
+__all__ = ["find_recipe", "main", "make_trainer", "read_recipes", "run_recipe", "train_stage"]
 
 RECIPES = Path(__file__).with_name("recipes")
 POLL_S = 1.0  # seconds between looks for what another process writes
@@ -118,7 +119,7 @@ def read_recipes(names: Sequence[str | Path], overrides: Sequence[str] = ()) -> 
         ValueError: a recipe does not exist, or see `train.plain.from_plain`.
     """
     where = ", ".join(map(str, names))
-    first, *others = [read_yaml(_find(name)) for name in names]
+    first, *others = [read_yaml(find_recipe(name)) for name in names]
     for other in others:
         if isinstance(first, dict) and isinstance(other, dict):
             first["stages"] = [*(first.get("stages") or []), *(other.get("stages") or [])]
@@ -127,7 +128,7 @@ def read_recipes(names: Sequence[str | Path], overrides: Sequence[str] = ()) -> 
     return from_plain(Recipe, first, where)
 
 
-def _find(name: str | Path) -> Path:
+def find_recipe(name: str | Path) -> Path:
     """The file that a recipe's name or path means."""
     shipped = RECIPES / f"{name}.yaml"
     return shipped if not Path(name).exists() and shipped.exists() else Path(name)
@@ -252,9 +253,13 @@ def make_trainer(stage: StageConfig, recipe: Recipe, source: Path, output: Path,
 
 
 def _read_model(stage: StageConfig, source: Path) -> ElysiumForConditionalGeneration:
-    """The model in `source` with the stage's number of tokens."""
+    """The model in `source` with the stage's number of tokens and positions."""
     fields: dict[str, Any] = {} if stage.num_image_tokens is None else {"num_image_tokens": stage.num_image_tokens}
-    model = ElysiumForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, stage.dtype), **fields)
+    config = ElysiumConfig.from_pretrained(source, **fields)
+    if stage.rope is not None:
+        scale_positions(config, stage.rope)
+    dtype = getattr(torch, stage.dtype)
+    model = ElysiumForConditionalGeneration.from_pretrained(source, config=config, dtype=dtype)
     # ZeRO-3's loader notes renames of older checkpoints even where none was made, and saving would undo them.
     model._weight_conversions = None  # type: ignore[assignment]
     name_layers(model)

@@ -10,9 +10,10 @@ img2dataset downloads into WebDataset shards (`--output_format webdataset --save
 
 An entry is [start and end in the caption, left, top, right, bottom relative to the picture, score]. Expressions
 (`ref_exps`) are taken, noun chunks where there are none; words with several boxes in one picture are left out. Shards
-are read from front to back; their pictures are unpacked into a folder (`--extract-to`) because training reads each on
-its own. img2dataset may resize pictures, which relative boxes survive. PATH: the folder of shards, or one shard.
-Tasks: rec, reg. The paper uses it in stage 1b.
+are read from front to back; their pictures are unpacked into a folder (`--extract-to`), for training that reads each
+on its own. Training reads the shards themselves too, without this command and without unpacking, where a recipe says
+`source: grit/*.tar` with `options: {layout: grit}`. img2dataset may resize pictures, which relative boxes survive.
+PATH: the folder of shards, or one shard. Tasks: rec, reg. The paper uses it in stage 1b.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from PIL import Image
 
 from ..records import VideoRecord
 from .archives import samples, unpack
-from .common import Reading, Skip, box_object, one_meaning, records_of, share_out, tidy, usable_box
+from .common import Reading, Skip, Skipped, box_object, one_meaning, records_of, share_out, tidy, usable_box
 
 SPLITS: tuple[str, ...] = ()
 SOURCE = "GRIT-20M"
@@ -45,26 +47,13 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
     folder = reading.extract_to
 
     def convert(name: str, files: dict[str, bytes]) -> Iterator[VideoRecord]:
-        ending = next((ending for ending in _PICTURES if ending in files), None)
-        if ending is None:
-            raise Skip("sample without a picture")
-        if "json" not in files:
-            raise Skip("sample without an annotation")
-        try:
-            data = json.loads(files["json"])
-        except ValueError:
-            raise Skip("annotation is no JSON") from None
-        size = _size(files[ending])
-        objects = one_meaning(_objects(name, data, reading), reading.skipped, name)
-        if not objects:
+        ending, records = read_sample(name, files, reading.skipped)
+        if not records:
             raise Skip("no usable box")
         picture = folder / f"{name}.{ending}"
         unpack(files[ending], picture)
-        for number, group in enumerate(share_out(objects)):
-            yield VideoRecord(
-                id=f"{name}-{number}", source=SOURCE, license=LICENSE, video=str(picture), width=size[0],
-                height=size[1], objects=group, metadata={"caption": data["caption"], "url": data.get("url")},
-            )  # fmt: skip
+        for record in records:
+            yield replace(record, video=str(picture))
 
     def named() -> Iterator[tuple[str, dict[str, bytes]]]:
         for shard in shards:
@@ -77,6 +66,42 @@ def read(path: Path, reading: Reading) -> Iterator[VideoRecord]:
     return records_of(named(), convert, reading.skipped)
 
 
+def read_sample(name: str, files: dict[str, bytes], skipped: Skipped) -> tuple[str, list[VideoRecord]]:
+    """The records of one sample, several where a box has several expressions.
+
+    Args:
+        name: of the sample.
+        files: its files by ending, without the dot.
+        skipped: counts boxes that cannot be used.
+
+    Returns:
+        The ending of the picture's file, and records without `video`; none where no box can be asked for.
+
+    Raises:
+        Skip: the sample has no picture that can be read, or no annotation.
+        KeyError, TypeError, ValueError, IndexError, AttributeError: the annotation is not of the published form.
+    """
+    ending = next((ending for ending in _PICTURES if ending in files), None)
+    if ending is None:
+        raise Skip("sample without a picture")
+    if "json" not in files:
+        raise Skip("sample without an annotation")
+    try:
+        data = json.loads(files["json"])
+    except ValueError:
+        raise Skip("annotation is no JSON") from None
+    width, height = _size(files[ending])
+    about = {"caption": data["caption"], "url": data.get("url")}
+    groups = share_out(one_meaning(_objects(name, data, skipped), skipped, name))
+    return ending, [
+        VideoRecord(
+            id=f"{name}-{number}", source=SOURCE, license=LICENSE, width=width, height=height, objects=group,
+            metadata=about,
+        )
+        for number, group in enumerate(groups)
+    ]  # fmt: skip
+
+
 def _size(content: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -85,11 +110,11 @@ def _size(content: bytes) -> tuple[int, int]:
         raise Skip("picture cannot be read") from None
 
 
-def _objects(name: str, data: Any, reading: Reading) -> list[Any]:
+def _objects(name: str, data: Any, skipped: Skipped) -> list[Any]:
     caption, objects = data["caption"], []
     for start, end, *numbers in data.get("ref_exps") or data["noun_chunks"]:
         words = tidy(caption[int(start) : int(end)])
-        relative = usable_box(numbers[:4], "xyxy", None, reading.skipped, f"{name}: {words}")
+        relative = usable_box(numbers[:4], "xyxy", None, skipped, f"{name}: {words}")
         if relative is not None:
             objects.append(box_object(relative, words))
     return objects

@@ -11,6 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataset_scripts.records import ObjectTrack, VideoRecord, write_records
+from tests.dataset_scripts.adapters import miniatures as m
+from tests.dataset_scripts.test_grit_stream import grit_sample
 from tests.tracking.tokenizers_of_all_kinds import processor_of
 from train.batching import BrokenItems, PlannedBatches, batches_by_length
 from train.collator import ConversationCollator
@@ -67,6 +69,10 @@ def folder(tmp_path_factory):
     write_records(folder / "many.jsonl", rows)
     for shard in range(4):
         write_records(folder / f"part-{shard}.jsonl", rows[10 * shard : 10 * shard + 10])
+        # GRIT's own tars: after two usable samples one of which nothing can be asked
+        samples = [[("it", m.CAR)] if i % 3 != 2 else [("they", m.CAR), ("they", m.BALL)] for i in range(15)]
+        files = [grit_sample(f"{i:03d}", expressions) for i, expressions in enumerate(samples)]
+        m.tar_of(folder / f"grit-{shard}.tar", {name: data for one in files for name, data in one.items()})
     return folder
 
 
@@ -78,7 +84,8 @@ def batches_of(source, world_size=1, rank=0, workers=0, **feed):
 
 
 def source_of(folder, name="many.jsonl"):
-    return SourceConfig(source=str(folder / name), tasks={"rsot": 1.0})
+    options = {"layout": "grit"} if name.endswith(".tar") else {}
+    return SourceConfig(source=str(folder / name), tasks={"rsot": 1.0, "rec": 1.0}, options=options)
 
 
 def ids_of(batches, monkeypatch=None):
@@ -96,7 +103,7 @@ def ids_of(batches, monkeypatch=None):
     return names
 
 
-@pytest.mark.parametrize("name", ["many.jsonl", "part-*.jsonl"])
+@pytest.mark.parametrize("name", ["many.jsonl", "part-*.jsonl", "grit-*.tar"])
 @pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (2, 2), (1, 3)])
 def test_readers_share_a_pass_without_doubling(folder, name, world_size, workers):
     """One pass is forty records; with readers that come equally far, none is read twice and none is left out."""
@@ -121,7 +128,7 @@ def test_readers_share_a_pass_without_doubling(folder, name, world_size, workers
         assert len(seen) == len(set(seen)) == 40 or readers == 3
 
 
-@pytest.mark.parametrize("name", ["many.jsonl", "part-*.jsonl"])
+@pytest.mark.parametrize("name", ["many.jsonl", "part-*.jsonl", "grit-*.tar"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_where_it_stopped(folder, name, workers):
     """With real workers: the batches after any stop are those of an undisturbed run, whatever was read ahead."""
