@@ -26,16 +26,20 @@ from .image_sequence import (
     images_of_folder,
     is_capture,
     is_sequence,
+    open_camera,
     open_capture,
     split_frames,
     still_image,
 )
 from .prompts import RandomSource
+from .pyav_reader import frames_of_address
 from .video_reader import VideoFile
 from .video_source import VideoSource, check_positive
 
 MAX_DOWNLOAD_BYTES = 512 * 2**20
 _DOWNLOAD_TIMEOUT_S = 30.0
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "tcp")  # pictures as they are taken
+CAMERA = "camera:"  # and a number: a camera of this machine
 WHOLE_UP_TO = 32  # frames of a video that a prompt shows without sampling
 SAMPLED_FRAMES = 16  # frames shown of a longer one
 
@@ -103,7 +107,8 @@ def open_video(source: Any, fps: float | None = None, max_bytes: int = MAX_DOWNL
     """Open anything that shows frames.
 
     Args:
-        source: path of a video, or of a folder of images; http(s) URL; bytes of a file, or a binary file object; list
+        source: path of a video, or of a folder of images; http(s) URL; address of a camera (`rtsp://...`), or
+            `camera:0` for one of this machine; bytes of a file, or a binary file object; list
             (or column of a data set) of PIL images, arrays, tensors or image paths; array or tensor of shape
             (T, H, W, 3) or (T, 3, H, W), gray (T, H, W) as well; iterator of frames; `cv2.VideoCapture`. A
             `VideoSource` is returned as it is.
@@ -218,8 +223,18 @@ def _open_location(location: str | bytes, max_bytes: int) -> VideoSource:
     scheme = location.split("://", 1)[0].lower() if "://" in location else None
     if scheme in ("http", "https"):
         return _open_file(_download(location, max_bytes), location)
+    if scheme in LIVE_SCHEMES:
+        frames, rate = frames_of_address(location)
+        stream = FrameStream(frames, location)
+        stream.fps = rate
+        return stream
+    if location.startswith(CAMERA) and not os.path.exists(location):
+        return open_camera(location.removeprefix(CAMERA))
     if scheme is not None and not os.path.exists(location):
-        raise ValueError(f"`video`={location!r} has the scheme {scheme!r}; use http or https, or download it first.")
+        raise ValueError(
+            f"`video`={location!r} has the scheme {scheme!r}; use http or https, {' or '.join(LIVE_SCHEMES)} for a "
+            "camera, or download it first."
+        )
     if not os.path.exists(location):
         raise ValueError(f"`video`={location!r} does not exist; check the path (working folder: {os.getcwd()}).")
     if os.path.isdir(location):

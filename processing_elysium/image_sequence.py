@@ -217,6 +217,26 @@ def open_capture(capture: Any) -> FrameStream:
     return video
 
 
+def open_camera(number: str) -> FrameStream:
+    """Open a camera of this machine through OpenCV, as `camera:0` names it.
+
+    Raises:
+        ValueError: no number, no OpenCV, or no such camera.
+    """
+    if not number.isdecimal():
+        raise ValueError(f"`video`='camera:{number}' names no camera; pass camera:0 for the first of this machine.")
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError(
+            f"`video`='camera:{number}' needs OpenCV; install it with `pip install opencv-contrib-python-headless`."
+        ) from None
+    capture = cv2.VideoCapture(int(number))
+    if not capture.isOpened():
+        raise ValueError(f"`video`='camera:{number}' cannot be opened; check that it is there and not in use.")
+    return open_capture(capture)
+
+
 def split_frames(frames: np.ndarray | torch.Tensor) -> list[Any]:
     """Return the frames of a (T, H, W), (T, H, W, C) or (T, C, H, W) block, as (H, W[, C]) arrays."""
     if isinstance(frames, torch.Tensor):

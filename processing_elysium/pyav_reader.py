@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,44 @@ _CHECKED_FRAMES = 32  # frames at the beginning whose order is compared with the
 _PLAYLISTS = (b"#EXTM3U", b"<MPD", b"ffconcat")
 # A file can name other files or addresses; only the one that was passed is opened.
 _OPTIONS = {"protocol_whitelist": "file"}
+_ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
+_ACCOUNT = re.compile(r"(://)[^/@]*@")  # name and password in an address
+
+
+def frames_of_address(address: str, open_timeout: float = 20.0) -> tuple[Iterator[np.ndarray], float | None]:
+    """Connect to what sends pictures as they are taken: RTSP, RTMP, UDP, TCP, SRT.
+
+    Args:
+        address: `rtsp://user:password@host/path` or likewise. RTSP is asked to come by TCP, which loses no packet.
+        open_timeout: seconds that the connection may take.
+
+    Returns:
+        Upright uint8 RGB frames (H, W, 3) as they come, until the sender ends, and frames per second if it says so.
+        Packets that are damaged are passed over.
+
+    Raises:
+        ValueError: no connection, or no pictures.
+    """
+    shown = _ACCOUNT.sub(r"\1", address)  # a message may be logged
+    if av is None:
+        raise ValueError(f"`video`={shown!r} needs PyAV; install it with `pip install av`.")
+    try:
+        container = av.open(address, options=dict(_ADDRESS_OPTIONS), timeout=(open_timeout, None))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"`video`={shown!r} gives no connection ({reason}); check address and network.") from None
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"`video`={shown!r} sends no pictures; pass the address of a camera.")
+    rate = container.streams.video[0].average_rate
+    return _as_they_come(container), float(rate) if rate else None
+
+
+def _as_they_come(container: Any) -> Iterator[np.ndarray]:
+    with container:
+        for packet in container.demux(container.streams.video[0]):
+            with contextlib.suppress(av.error.InvalidDataError):
+                yield from map(_upright, packet.decode())
 
 
 class PyAVReader:

@@ -59,8 +59,8 @@ def clip_schedule(num_frames: int, clip_len: int = 8, overlap: int = 1, single_p
     return clips
 
 
-def zoom_schedule(num_frames: int) -> list[Clip]:
-    """Cut a video for search windows: the first frame alone, then each frame with the one before it.
+def pair_schedule(num_frames: int) -> list[Clip]:
+    """Cut a video frame by frame, as search windows ask for: the first alone, then each with the one before it.
 
     Args:
         num_frames: length of the video in frames.
@@ -110,7 +110,7 @@ def read_clips(
     total = start + 1 if backward else source.num_frames - start
     shared: list[VideoFrame] = []
     overlap = options.cut[1]
-    for clip in zoom_schedule(total) if options.zoom else clip_schedule(total, *options.cut):
+    for clip in pair_schedule(total) if options.one_by_one else clip_schedule(total, *options.cut):
         steps = range(clip.report_from, clip.stop)
         indices = [start - step if backward else start + step for step in steps]
         fresh = _read(source, indices)
@@ -142,7 +142,7 @@ def _clips_of_stream(
     shared: list[VideoFrame] = []
     first_step = 0
     while True:
-        wanted = 1 if options.zoom else size - len(shared)  # with search windows the first frame stands alone
+        wanted = 1 if options.one_by_one else size - len(shared)  # one by one, the first frame stands alone
         yield from ahead.fill(wanted)
         if not len(ahead):
             break

@@ -25,8 +25,7 @@ from transformers.cache_utils import Cache
 from .answer_format import numbers_in, options_of_presence
 from .answering import ClipAnswerer, finish_answer, joined_features
 from .drafted_cache import RowCache
-from .drafted_compile import Compiled
-from .drafted_graphs import MOST_PADDING, RecordedPasses
+from .drafted_graphs import MOST_PADDING, Compiled, RecordedPasses
 from .drafted_guesses import Drafter
 from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
 from .drafted_row import AnswerRow, Chosen

@@ -1,4 +1,4 @@
-"""Passes of drafted decoding recorded as CUDA graphs and played back.
+"""Faster passes of drafted decoding: the language model compiled, its passes recorded as CUDA graphs and played back.
 
 A pass over a few tokens is hundreds of small kernels, and on a GPU starting them takes longer than running them. A
 recording starts all of them at once, but for one shape and fixed addresses in memory. So passes are padded to few
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 _WIDTHS = (1, 4, 8, 16, 24, 32, 48, 64)  # tokens of a pass; more: the next multiple of the last
 MOST_PADDING = _WIDTHS[-1] - 1  # tokens that a pass gets beyond those asked for
@@ -20,6 +21,37 @@ _WARM_UPS = 2  # passes before recording: libraries take their workspaces, the c
 
 Run = Callable[..., torch.Tensor]
 Replay = Callable[[], None]
+
+
+class Compiled:
+    """Calls a module compiled, or as it is where this machine cannot compile it: then with one warning.
+
+    Sizes are free, because rows, drafts and the cache differ from pass to pass: one graph serves all. The first call
+    compiles, which takes from half a minute on. Results are those of the module up to rounding.
+
+    Args:
+        module: the language model.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._compiled: Any = torch.compile(module, dynamic=True)
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Return what the module returns."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(**inputs)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                # A pass writes to the same positions of the cache again, so doing it again is harmless.
+                self._compiled = None
+                reason = str(error).strip().splitlines()[0]
+                warnings.warn(
+                    f"`compile=True`: the language model could not be compiled ({reason}); going on without. It needs "
+                    "a C++ compiler on a CPU, Triton on a GPU.",
+                    stacklevel=2,
+                )
+        return self._module(**inputs)
 
 
 class RecordedPasses:

@@ -41,7 +41,16 @@ class _Said:
 
 
 class Lane:
-    """Objects of one session with the same start frame and direction: they see the same clips."""
+    """Objects of one session with the same start frame and direction: they see the same clips.
+
+    Args:
+        source: the opened video.
+        queries: the objects.
+        backward: from the start frame to the beginning of the video.
+        skip_start: do not report the start frame.
+        options: see `TrackingOptions`.
+        clips: the clips to ask about, in order; None reads them from the source.
+    """
 
     def __init__(
         self,
@@ -50,6 +59,7 @@ class Lane:
         backward: bool,
         skip_start: bool,
         options: TrackingOptions,
+        clips: Iterator[ReadClip] | None = None,
     ):
         self.start, self.backward, self.skip_start = queries[0].start_frame, backward, skip_start
         self.tracks = [Track(query) for query in queries]
@@ -60,7 +70,7 @@ class Lane:
             for track in self.tracks:
                 track.zoom = ZoomState(options.zoom_factor)
         self._questions: list[_Question] = []
-        self._clips = read_clips(source, self.start, backward, options)
+        self._clips = read_clips(source, self.start, backward, options) if clips is None else clips
         self._last_clip: ReadClip | None = None
         self._reader: ReadAhead | None = None
         self._is_stream = source.num_frames is None

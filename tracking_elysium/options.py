@@ -52,6 +52,9 @@ class TrackingOptions:
             `single_pass_up_to` are not used then.
         zoom_factor: side of the search window over the square root of the box's area; wider while the object is lost
             or fast.
+        frame_by_frame: one new frame at a time: the first alone, each other beside the one before it, so that a frame
+            is decided as soon as it is there (as with `zoom`, on whole frames). `clip_len`, `overlap` and
+            `single_pass_up_to` are not used then.
         stall_timeout: seconds that the next frame of a source of unknown length is waited for, where a thread reads
             ahead; the source then counts as ended, with a warning. None waits for ever.
 
@@ -71,6 +74,7 @@ class TrackingOptions:
     vision_memory_mb: int | None = _option(None, "memory of the vision tower's passes, by default the device's", "MB")
     zoom: bool = _option(False, "follow each object in a search window around it, a crop, one new frame at a time")
     zoom_factor: float = _option(4.0, "side of the search window over that of the object", "F")
+    frame_by_frame: bool = _option(False, "one new frame at a time beside the one before it, as zoom has it")
     stall_timeout: float | None = _option(60.0, "a stream that gives no frame for so long has ended; none waits", "S")
 
     def __post_init__(self) -> None:
@@ -83,6 +87,7 @@ class TrackingOptions:
         check_count("vision_memory_mb", self.vision_memory_mb, optional=True)
         check_switch("zoom", self.zoom)
         _check_zoom_factor(self.zoom_factor)
+        check_switch("frame_by_frame", self.frame_by_frame)
         check_number("stall_timeout", self.stall_timeout, above=0, optional="to wait for ever")
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise ValueError(f"`prompt`={self.prompt!r} must be a text with a slot such as {{box}}, or None.")
@@ -90,9 +95,14 @@ class TrackingOptions:
     @property
     def cut(self) -> tuple[int, int, int]:
         """Frames per clip, frames shared by clips, and frames that go in one piece, as they are in effect."""
-        if self.zoom:  # the frame before and the new one
+        if self.one_by_one:  # the frame before and the new one
             return 2, 1, 0
         return self.clip_len, self.overlap, self.single_pass_up_to
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the first frame stands alone and every clip after it has one new frame."""
+        return self.zoom or self.frame_by_frame
 
 
 def options_given(given: dict[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:

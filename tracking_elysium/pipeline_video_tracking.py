@@ -27,6 +27,7 @@ from .answering import ClipAnswerer
 from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
 from .lanes import build_request
+from .live import LiveTracker
 from .options import TrackingOptions, check_choice, check_count, options_given
 from .protocols import Answerer, Processor
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
@@ -161,6 +162,48 @@ class VideoTrackingPipeline(Pipeline):
         if stream:
             return self._stream(prepared)
         return self.postprocess(self.forward(prepared))
+
+    def open(
+        self,
+        *,
+        box: Any = None,
+        expression: Any = None,
+        labels: Any = None,
+        fps: float | None = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> LiveTracker:
+        """Open a tracker that is handed frames one by one, as they come: `tracker.push(frame)` gives the objects.
+
+        Args:
+            box: (x1, y1, x2, y2) in pixels of the first frame, or a list of boxes.
+            expression: what an object in the first frame is called, or a list. With neither, `tracker.add` names the
+                objects after the first frame.
+            labels: names for the results, one per object.
+            fps: frames per second, for time stamps.
+            batch_size: see `__call__`.
+            **options: the fields of `TrackingOptions`; `frame_by_frame` is on.
+
+        Returns:
+            The tracker; its boxes are those of a call with `frame_by_frame=True` (or `zoom=True`) on the same frames.
+
+        Raises:
+            ValueError: an option of no use, or both box and expression.
+        """
+        check_count("batch_size", batch_size, optional=True)
+        if box is not None and expression is not None:
+            raise ValueError("both `box` and `expression` are given; pass one, and `tracker.add` the other objects.")
+        given = {**self._preprocess_params, **self._sanitize_parameters(**{"frame_by_frame": True, **options})[0]}
+        subjects = None if box is None and expression is None else Subjects(box, expression, 0, labels)
+        return LiveTracker(
+            self._processor,
+            self._answerer(batch_size, given),
+            self._settings(given),
+            fps,
+            self._model_context(),
+            lambda source, query: self._warn_of_untaught("rsot" if query.box is None else "sot", source, stacklevel=5),
+            subjects,
+        )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save all that tracking needs: model, processor, pipeline and their code, each file a real one.

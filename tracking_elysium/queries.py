@@ -147,7 +147,9 @@ def is_batch(videos: Any) -> bool:
 
 def is_local_file(video: Any) -> bool:
     """Say whether `video` names a file, which can be opened again at no cost."""
-    return hasattr(video, "__fspath__") or (isinstance(video, str) and "://" not in video)
+    return hasattr(video, "__fspath__") or (
+        isinstance(video, str) and "://" not in video and not video.startswith("camera:")
+    )
 
 
 def per_video(videos: Sequence[Any], subjects: Subjects) -> list[Subjects]:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 _CLOSE_POLL_S = 0.1  # how often a thread with a full queue looks whether its reader has gone
@@ -29,14 +30,18 @@ class ReadAhead(Iterator):
         items: what to run; only the thread touches it from the first item on.
         ahead: items that may wait in the queue; the thread may hold one more.
         stall_timeout: seconds that an item is waited for, then `StallError` ends the iterator; None: for ever.
+        newest: the thread never waits for its reader: a new item takes the place of the oldest that waits.
 
     Attributes:
         waits: whether the next item is waited for. If not, `NOT_YET` comes in place of one that is not there.
     """
 
-    def __init__(self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None) -> None:
+    def __init__(
+        self, items: Iterator[Any], ahead: int = 1, stall_timeout: float | None = None, newest: bool = False
+    ) -> None:
         self._items: Iterator[Any] | None = items
         self._waiting: queue.Queue = queue.Queue(maxsize=ahead)
+        self._newest = newest
         self._timeout = None if stall_timeout is None else min(stall_timeout, threading.TIMEOUT_MAX)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,7 +55,7 @@ class ReadAhead(Iterator):
         if self._over or self._stopped.is_set():
             raise StopIteration
         if self._thread is None:
-            work = (self._items, self._waiting, self._stopped)
+            work = (self._items, self._waiting, self._stopped, self._newest)
             self._thread = threading.Thread(target=_run, args=work, name="elysium-read-ahead", daemon=True)
             self._items = None
             self._thread.start()
@@ -79,10 +84,13 @@ class ReadAhead(Iterator):
             self._thread.join(_JOIN_TIMEOUT_S)
 
 
-def _run(items: Iterator[Any], waiting: queue.Queue, stopped: threading.Event) -> None:
+def _run(items: Iterator[Any], waiting: queue.Queue, stopped: threading.Event, newest: bool) -> None:
     """Fill the queue until the items end or the reader closes it."""
     try:
         for item in items:
+            while newest and waiting.full():
+                with suppress(queue.Empty):  # its reader was quicker
+                    waiting.get_nowait()
             if not _put(("item", item), waiting, stopped):
                 return
         _put(("end", None), waiting, stopped)

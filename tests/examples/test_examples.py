@@ -58,6 +58,13 @@ def test_stream_a_camera(example, capsys):
     assert capsys.readouterr().out.startswith("0 {'xmin'")
 
 
+@pytest.mark.slow
+def test_live_tracker(example, capsys):
+    seen = example("live_tracker").main()
+    assert [[item["id"] for item in result["objects"]] for result in seen] == [[0]] * 4 + [[0, 1]] * 4 + [[1]] * 4
+    assert capsys.readouterr().out.startswith("frame 0: bottle 158")
+
+
 def test_describe(example, capsys):
     said = example("describe").main()
     assert said

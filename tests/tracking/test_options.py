@@ -32,6 +32,7 @@ WRONG = {
     "decoding": ["fast", {}, None],
     "constrained": [1, "yes", None],
     "compile": [0, "no", None],
+    "frame_by_frame": [1, "yes", None],
     "prompt": [1, b"{box}"],
 }
 COUNTS_OF_CALLS = {"max_new_tokens": 64, "num_frames": 8, "frame_interval": 1}

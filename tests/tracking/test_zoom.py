@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.modeling.tiny_models import tiny_model
 from tests.tracking.oracle import PROCESSOR, SIZE, moving_box, question_of, tiny_pipeline, video
 from tracking_elysium.answering import ClipAnswerer, resize
-from tracking_elysium.clips import zoom_schedule
+from tracking_elysium.clips import pair_schedule
 from tracking_elysium.exchange import ClipAnswer, VideoFrame
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.queries import ObjectQuery
@@ -57,7 +57,7 @@ def test_crops_show_the_frame_and_the_color_outside(window, inside):
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 5])
 def test_schedule_reports_every_frame_once(frames):
-    clips = zoom_schedule(frames)
+    clips = pair_schedule(frames)
     assert [frame for clip in clips for frame in range(clip.report_from, clip.stop)] == list(range(frames))
 
 

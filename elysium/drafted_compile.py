@@ -1,1 +1,0 @@
-../tracking_elysium/drafted_compile.py
