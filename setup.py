@@ -39,6 +39,9 @@ DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
+# The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
+DEMO = ["gradio>=6.14,<7", "gradio-image-annotation>=0.5", "pandas>=2.0"]
+BROWSER = ["playwright>=1.50"]  # tests of the page, in the system's Chromium
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
@@ -65,6 +68,7 @@ setup(
         "processing_elysium",
         "tracking_elysium",
         "tracking_elysium.cli",
+        "tracking_elysium.demo",
     ],
     package_data={"": ["py.typed"], "processing_elysium": ["chat_template.jinja"]},
     install_requires=CORE,
@@ -75,6 +79,8 @@ setup(
         "plots": PLOTS,
         "baselines": BASELINES,
         "small": SMALL,
+        "demo": DEMO,
+        "browser": DEMO + BROWSER,
         "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dataset_scripts.adapters import Reading, open_corpus
-from processing_elysium import open_video
+from processing_elysium.frames import open_video
 from tracking_elysium.demo.exports import NAMES, coco, label_studio, mot, write_all
 from tracking_elysium.demo.objects import Followed
 from tracking_elysium.demo.uploads import Clip

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .limits import Limits
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 SWEEP_EVERY_S = 60.0
 NEEDED = "The demo needs Gradio, which is not installed here: run `pip install 'elysium[demo]'`."
@@ -44,11 +47,12 @@ class Settings:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[str]:
+def running(settings: Settings, engine: Engine | None = None) -> Iterator[str]:
     """Run the demo while the block does.
 
     Args:
         settings: see there.
+        engine: what tracks; None loads the models of `settings`.
 
     Yields:
         Its address.
@@ -64,12 +68,12 @@ def running(settings: Settings) -> Iterator[str]:
     except ImportError as error:
         raise ImportError(f"{NEEDED} ({error})") from error
     rooms = tempfile.TemporaryDirectory(prefix="elysium-demo-", ignore_cleanup_errors=True)
-    with rooms as folder, _served(settings, Path(folder)) as address:
+    with rooms as folder, _served(settings, Path(folder), engine) as address:
         yield address
 
 
 @contextmanager
-def _served(settings: Settings, root: Path) -> Iterator[str]:
+def _served(settings: Settings, root: Path, engine: Engine | None) -> Iterator[str]:
     from .engine import Engine, Models
     from .handlers import Handlers
     from .sessions import Sessions
@@ -80,7 +84,7 @@ def _served(settings: Settings, root: Path) -> Iterator[str]:
     try:
         from .page import build_page, look
 
-        engine = Engine(Models(list(settings.models), settings.device, settings.dtype))
+        engine = engine or Engine(Models(list(settings.models), settings.device, settings.dtype))
         page = build_page(Handlers(engine, sessions, settings.limits, settings.sample))
         page.queue(max_size=settings.limits.queue, default_concurrency_limit=4)
         _, address, _ = page.launch(**_launch_options(settings), **look())

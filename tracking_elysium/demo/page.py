@@ -93,7 +93,7 @@ class Controls:
             sources=["upload", "webcam"],
             webcam_options=gr.WebcamOptions(mirror=False),
             include_audio=True,  # else Gradio would have to cut the sound off, which needs a program
-            height=240,
+            height=280,
             elem_id="video",
         )
         self.sample = gr.Button("Take the sample video", visible=self.do.sample is not None, elem_id="sample")
