@@ -41,7 +41,7 @@ PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 # The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
 DEMO = ["gradio>=6.14,<7", "gradio-image-annotation>=0.5", "pandas>=2.0"]
-BROWSER = ["playwright>=1.50"]  # tests of the page, in the system's Chromium
+BROWSER = ["playwright>=1.50", "gradio-client>=2.0"]  # tests of the page, in the system's Chromium
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
