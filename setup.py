@@ -40,6 +40,9 @@ EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1
 PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 LMMS = ["lmms-eval>=0.7.3"]  # which brings half a hundred packages: not part of `dev` and `all`
+# The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
+DEMO = ["gradio>=6.14,<7", "gradio-image-annotation>=0.5", "pandas>=2.0"]
+BROWSER = ["playwright>=1.50", "gradio-client>=2.0"]  # tests of the page, in the system's Chromium
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
@@ -66,6 +69,7 @@ setup(
         "processing_elysium",
         "tracking_elysium",
         "tracking_elysium.cli",
+        "tracking_elysium.demo",
     ],
     package_data={"": ["py.typed"], "processing_elysium": ["chat_template.jinja"]},
     install_requires=CORE,
@@ -77,6 +81,8 @@ setup(
         "baselines": BASELINES,
         "lmms": LMMS,
         "small": SMALL,
+        "demo": DEMO,
+        "browser": DEMO + BROWSER,
         "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,

@@ -48,7 +48,7 @@ def test_commands_can_be_parsed(path):
     for line in re.findall(r"^elysium .*$", re.sub(r"\\\n\s*", "", text_of(path)), re.MULTILINE):
         words = shlex.split(line, comments=True)[1:]
         if "|" not in words and words[-1] not in ("--help", "--version"):
-            assert parser.parse_args(words).command in ("track", "describe", "ask", "convert"), line
+            assert parser.parse_args(words).command in ("track", "describe", "ask", "convert", "demo"), line
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
@@ -60,7 +60,7 @@ def test_python_blocks_compile(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_modules_run_by_name_exist(path):
     for module in re.findall(
-        r"python -m ((?:train|benchmarks|evaluate_metrics|dataset_scripts)[\w.]*)", text_of(path)
+        r"python -m ((?:train|benchmarks|evaluate_metrics|dataset_scripts|space)[\w.]*)", text_of(path)
     ):
         stem = ROOT / module.replace(".", "/")
         assert stem.with_suffix(".py").exists() or (stem / "__main__.py").exists(), f"{path.name} runs {module}"

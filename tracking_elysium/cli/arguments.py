@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from ..options import TrackingOptions, takes_none
 from .commands import ask, describe, track
 from .convert import add_convert
+from .demo import add_demo
 
 _TRACK_EXAMPLES = """examples:
   elysium track swans.mp4 --expression "the black swan" --output swans_tracked.mp4
@@ -37,6 +38,7 @@ _EXAMPLES = """examples:
   elysium describe swans.mp4 --box 34,40,120,160
   elysium ask swans.mp4 "What is on the lake?"
   elysium convert sty-yyj/elysium_7b elysium-7b --dtype bf16
+  elysium demo
 
 A box is x1,y1,x2,y2 in pixels of the original frame: left, top, right, bottom.
 Without --model the small checkpoint of the clone answers: it follows a box in real video and finds common things by
@@ -69,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_ask(commands)
     add_convert(commands)
+    add_demo(commands)
     return parser
 
 

@@ -1,0 +1,160 @@
+"""The visitors: one folder and one state each, gone when they leave or have been idle too long."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .objects import Followed
+from .uploads import Clip
+
+
+@dataclass
+class Session:
+    """What one visitor has on the machine.
+
+    Attributes:
+        folder: for the video and everything made of it.
+        clip: the video, None before one was taken in.
+        objects: what is followed in it.
+        next_id: number of the next object; numbers are not given twice, so that colors stay.
+        busy: held by the one step that changes the objects or runs the model.
+        stop: asks a running job to end with what it has.
+        used: when the visitor last did something.
+        left: whether the visitor is gone; the folder goes when the running job has ended.
+    """
+
+    folder: Path
+    clip: Clip | None = None
+    objects: list[Followed] = field(default_factory=list)
+    next_id: int = 0
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+    used: float = field(default_factory=time.monotonic)
+    left: bool = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the session for one step.
+
+        Raises:
+            ValueError: another step is under way.
+        """
+        if not self.busy.acquire(blocking=False):
+            raise ValueError("A job is running; wait for it, or press Stop first.")
+        try:
+            yield
+        finally:
+            self.busy.release()
+            if self.left:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget the video and remove every file."""
+        self.clip, self.objects, self.next_id = None, [], 0
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def object(self, number: int | None) -> Followed:
+        """Give one object by its number.
+
+        Raises:
+            ValueError: there is none of this number.
+        """
+        for one in self.objects:
+            if one.id == number:
+                return one
+        raise ValueError("Choose an object in the list first; add one if the list is empty.")
+
+    def video(self) -> Clip:
+        """Give the video.
+
+        Raises:
+            ValueError: none was taken in.
+        """
+        if self.clip is None:
+            raise ValueError("There is no video yet; choose a file, record one, or take the sample.")
+        return self.clip
+
+
+class Sessions:
+    """All visitors.
+
+    Args:
+        root: folder that holds their folders and the uploads.
+        keep_seconds: how long an idle visitor is remembered.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, root: Path, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.uploads = root / "uploads"
+        self.uploads.mkdir(parents=True, exist_ok=True)
+        self._folders = root / "visitors"
+        self._folders.mkdir(parents=True, exist_ok=True)
+        self._keep_seconds, self._clock = keep_seconds, clock
+        self._known: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, visitor: str | None) -> Session:
+        """Give the visitor's state, a new one at the first step; the idle are swept out on the way."""
+        self.sweep()
+        name = visitor or ""
+        with self._lock:
+            if name not in self._known:
+                folder = Path(tempfile.mkdtemp(prefix="visitor-", dir=self._folders))
+                self._known[name] = Session(folder)
+            session = self._known[name]
+            session.used = self._clock()
+            return session
+
+    def leave(self, visitor: str | None) -> None:
+        """End a visit: a running job stops, the files go."""
+        with self._lock:
+            session = self._known.pop(visitor or "", None)
+        if session is not None:
+            session.left = True
+            session.stop.set()
+            if session.busy.acquire(blocking=False):
+                session.busy.release()
+                shutil.rmtree(session.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove idle visitors and uploads that are older than an idle visitor may be."""
+        now = self._clock()
+        with self._lock:
+            idle = [
+                name
+                for name, one in self._known.items()
+                if now - one.used > self._keep_seconds and not one.busy.locked()
+            ]
+        for name in idle:
+            self.leave(name)
+        oldest = time.time() - self._keep_seconds
+        for path in self.uploads.rglob("*"):
+            if path.is_file() and _changed(path) < oldest:
+                path.unlink(missing_ok=True)
+        for path in sorted(self.uploads.rglob("*"), reverse=True):
+            if path.is_dir() and _changed(path) < oldest and not any(path.iterdir()):
+                path.rmdir()
+
+    def close(self) -> None:
+        """End all visits."""
+        for name in list(self._known):
+            self.leave(name)
+
+
+def _changed(path: Path) -> float:
+    """When a file was last changed; a file that is gone meanwhile is new."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
