@@ -61,7 +61,5 @@ def video_path(row: Trajectory, videos: str | os.PathLike[str]) -> str:
         return row.video
     path = Path(videos) / row.video
     if not path.exists():
-        raise ValueError(
-            f"trajectory {row.id!r}: {path} does not exist; name the videos' folder with --videos."
-        )
+        raise ValueError(f"trajectory {row.id!r}: {path} does not exist; name the videos' folder with --videos.")
     return str(path)

@@ -36,7 +36,9 @@ def test_numbers_worked_by_hand():
     assert found.splits == {"test": 1, "train": 2}
     assert found.quantiles()["words"] == {"0": 1, "0.05": 1.2, "0.25": 2, "0.5": 3, "0.75": 3, "0.95": 3, "1": 3}
     lines = table_lines(found)
-    assert "| trajectories | 3 |" in lines and any(line.startswith("| words of the expression | 1 |") for line in lines)
+    assert "| trajectories | 3 |" in lines and any(
+        line.startswith("| words of the expression | 1 |") for line in lines
+    )
 
 
 def test_nothing_to_measure_is_an_error():
