@@ -198,11 +198,7 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     pool, scenes, val_pool, val_scenes = _sources(recipe)
     model, processor = _begin(recipe)
-    model.model.vision_tower.requires_grad_(False)
-    if recipe.tower_lora:
-        with_lora(model, recipe.tower_lora)
-    model.to(device)
-    _set_to_train(model)
+    _set_to_train(model.to(device))
     optimizer = _optimizer(model, recipe)
     base = [group["lr"] for group in optimizer.param_groups]
     numbers = number_token_ids(processor)
@@ -238,18 +234,25 @@ def train(
             for growing in filter(None, (pool, scenes)):
                 growing.refresh()
             line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - first), 2)}
-            line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
-            if val_scenes is not None:
-                line |= validate_words(model, processor, val_scenes, bf16)
-            best = output / "best.pt"
-            if _note(output / "log.jsonl", line) or not best.exists():
-                _copy(latest, best)
-            print(json.dumps(line), flush=True)
+            line |= {k: round(v, 4) for k, v in log.items()}
+            _validate(model, processor, (val_pool, val_scenes), bf16, line, latest)
             _set_to_train(model)
     _save(latest, model, optimizer, step)
     merged(model)
     model.to("cpu").save_pretrained(output / "model")
     processor.save_pretrained(output / "model")
+
+
+def _validate(model: Any, processor: Any, sources: tuple[Any, Any], bf16: bool, line: dict, latest: Path) -> None:
+    """Add the validation to a line of the log, write it, and keep the checkpoint if it is the best so far."""
+    windows, scenes = sources
+    line |= validate(model, processor, windows, bf16)
+    if scenes is not None:
+        line |= validate_words(model, processor, scenes, bf16)
+    best = latest.with_name("best.pt")
+    if _note(latest.with_name("log.jsonl"), line) or not best.exists():
+        _copy(latest, best)
+    print(json.dumps(line), flush=True)
 
 
 def _set_to_train(model: Any) -> None:
@@ -290,11 +293,16 @@ def _averaged(log: dict[str, float] | None, now: dict[str, float]) -> dict[str, 
 
 def _begin(recipe: SmallRecipe) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     if recipe.start is None:
-        return build_small(
-            captions_of(recipe.data), recipe.text, recipe.elysium, recipe.tower, recipe.vocab_size, recipe.seed
-        )
-    model = ElysiumForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
-    return model, ElysiumProcessor.from_pretrained(recipe.start)
+        captions = captions_of(recipe.data)
+        built = build_small(captions, recipe.text, recipe.elysium, recipe.tower, recipe.vocab_size, recipe.seed)
+        model, processor = built
+    else:
+        model = ElysiumForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
+        processor = ElysiumProcessor.from_pretrained(recipe.start)
+    model.model.vision_tower.requires_grad_(False)
+    if recipe.tower_lora:
+        with_lora(model, recipe.tower_lora)
+    return model, processor
 
 
 def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
