@@ -14,6 +14,7 @@ from processing_elysium.boxes import GRID
 from tracking_elysium.zoom import SEARCH_FACTOR
 
 from .material import Material, is_open
+from .scenes import MOSAIC
 from .views import PASTED
 
 __all__ = ["examples_per_row", "model_card"]
@@ -52,7 +53,7 @@ def model_card(
     """
     config = model.config
     rows = material.videos + material.images
-    is_free = all(is_open(row["licence"]) for row in rows) and all(row["open"] for row in sprites)
+    is_free = all(is_open(row) for row in rows) and all(row["open"] for row in sprites)
     names = _class_names(material)
     frequent = [name for name, count in names.most_common() if count >= OFTEN]
     cells = {"examples_header": "examples | ", "examples_rule": "---|"} if examples is not None else {}
@@ -73,7 +74,7 @@ def model_card(
         top=GRID - 1,
         open_sentence=_open_sentence(is_free),
         sources="\n".join(_source_rows(material, examples)),
-        cut_outs=_cut_outs(sprites, examples),
+        cut_outs=_mosaics(examples) + _cut_outs(sprites, examples),
         classes=len(names),
         often=OFTEN,
         names=", ".join(frequent),
@@ -90,7 +91,7 @@ def examples_per_row(folders: Sequence[str | Path], open_only: bool = False) -> 
         open_only: count those alone whose sources allow more than research.
 
     Returns:
-        ("video", number), ("image", number) or ("pasted", 0) -> how many.
+        ("video", number), ("image", number), ("pasted", 0) or ("mosaic", 0) -> how many.
     """
     counts: Counter[tuple[str, int]] = Counter()
     for folder in folders:
@@ -104,8 +105,8 @@ def examples_per_row(folders: Sequence[str | Path], open_only: bool = False) -> 
 
 def _kind_of(row: int) -> tuple[str, int]:
     """Which row a number of `views.Example.row` means."""
-    if row == PASTED:
-        return "pasted", 0
+    if row in (PASTED, MOSAIC):
+        return ("pasted" if row == PASTED else "mosaic"), 0
     return ("video", row) if row >= 0 else ("image", ~row)
 
 
@@ -149,10 +150,10 @@ def _source_rows(material: Material, examples: Counter[tuple[str, int]] | None) 
     counts: Counter[tuple[str, str, str]] = Counter()
     used: Counter[tuple[str, str, str]] = Counter()
     for kind, rows in (("video", material.videos), ("image", material.images)):
-        for number, row in enumerate(rows):
+        for row in rows:
             key = (row["source"], kind, " ".join(row["licence"].split()))
             counts[key] += 1
-            used[key] += 0 if examples is None else examples[kind, number]
+            used[key] += 0 if examples is None else examples[kind, row["number"]]
     lines = []
     for (source, kind, terms), count in sorted(counts.items(), key=lambda item: (item[0][1], -item[1], item[0])):
         cells = [_linked(source), kind, f"{count}"]
@@ -167,6 +168,12 @@ def _linked(source: str) -> str:
     if name.count("/") != 1 or not commit:
         return source.replace("|", "/")
     return f"[{name}](https://github.com/{name}/tree/{commit})"
+
+
+def _mosaics(examples: Counter[tuple[str, int]] | None) -> str:
+    """A sentence about examples that belong to several rows, empty where none do."""
+    count = 0 if examples is None else examples["mosaic", 0]
+    return f"\n{count} more examples show two or four of these pictures side by side.\n" if count else ""
 
 
 def _cut_outs(sprites: Sequence[dict[str, Any]], examples: Counter[tuple[str, int]] | None) -> str:

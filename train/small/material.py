@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +23,18 @@ __all__ = ["Material", "Shot", "is_open"]
 # Rows whose text allows use beyond research: the weights of a default checkpoint may be trained on them.
 _OPEN_WORDS = ("cc by 4.0", "mit", "apache", "public domain", "free to download, use and edit", "bsd")
 _CLOSED_WORDS = ("nc", "research", "gpl", "gnu", "none stated")
+# Copies of Pascal VOC, whose pictures are Flickr users': the repository's own license is not theirs.
+_CLOSED_SOURCES = ("choiwb/Tensorflow_object_detection_API",)
 # Sources with many clips of one kind would otherwise be most of what is drawn: 77 of 190 sequences show a flying
 # object on sky, 39 a small object on concrete.
 _SEQUENCE_WEIGHTS = {"drone": 0.25, "foda": 0.25, "trk_serkan": 0.6}
 
 
-def is_open(license_text: str) -> bool:
-    """Return whether a row's license text allows more than research."""
-    text = license_text.lower()
+def is_open(row: Mapping[str, Any]) -> bool:
+    """Return whether a row's `licence` allows more than research, for pictures of its `source`."""
+    if row["source"].startswith(_CLOSED_SOURCES):
+        return False
+    text = row["licence"].lower()
     words = text.replace("-", " ").replace(",", " ").split()
     if any(word in (words if len(word) <= 3 else text) for word in _CLOSED_WORDS):
         return False
@@ -61,15 +66,26 @@ class Material:
         root: folder with `records.jsonl`.
         split: `"train"`, `"val"`, `"test"` or `"unseen"`.
         open_only: leave out rows that allow research only.
+
+    Attributes:
+        videos, images: rows of either kind; the `number` of a row is its place among all rows of its kind and split,
+            whatever their licenses.
+        research_reads: pictures read so far from rows that allow research only. What was drawn between two looks at it
+            is open if it has not grown.
     """
 
     def __init__(self, root: str | Path, split: str, open_only: bool = False) -> None:
         self.root = Path(root)
+        self.research_reads = 0
         with open(self.root / "records.jsonl", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
-        rows = [row for row in rows if row["split"] == split and (not open_only or is_open(row["licence"]))]
-        self.videos = [row for row in rows if row["kind"] == "video" and sum(b is not None for b in row["boxes"]) > 1]
-        self.images = [row for row in rows if row["kind"] == "image" and row["boxes"]]
+        rows = [row for row in rows if row["split"] == split]
+        videos = [row for row in rows if row["kind"] == "video" and sum(b is not None for b in row["boxes"]) > 1]
+        images = [row for row in rows if row["kind"] == "image" and row["boxes"]]
+        for kind in (videos, images):
+            for number, row in enumerate(kind):
+                row["number"] = number
+        self.videos, self.images = ([row for row in k if not open_only or is_open(row)] for k in (videos, images))
         self._shards: dict[str, dict[str, tuple[int, int]]] = {}
 
     @cached_property
@@ -88,18 +104,20 @@ class Material:
 
     def frame(self, row: dict[str, Any], number: int) -> np.ndarray:
         """Read frame `number` of a video row, uint8 (H, W, 3)."""
-        return self._read(row["shard"], row["frames"] % number)
+        return self._read(row, row["frames"] % number)
 
     def image(self, row: dict[str, Any]) -> np.ndarray:
         """Read the picture of an image row, uint8 (H, W, 3)."""
-        return self._read(row["shard"], row["file"])
+        return self._read(row, row["file"])
 
     def shot(self, row: dict[str, Any], number: int) -> Shot:
         """Read frame and box of a video row."""
         box = row["boxes"][number]
         return Shot(self.frame(row, number), None if box is None else np.asarray(box, dtype=np.float64))
 
-    def _read(self, shard: str, name: str) -> np.ndarray:
+    def _read(self, row: dict[str, Any], name: str) -> np.ndarray:
+        self.research_reads += not is_open(row)
+        shard = row["shard"]
         if shard not in self._shards:
             with tarfile.open(self.root / shard) as tar:
                 self._shards[shard] = {m.name: (m.offset_data, m.size) for m in tar.getmembers() if m.isfile()}

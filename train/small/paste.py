@@ -22,6 +22,7 @@ __all__ = ["OPAQUE", "Sprites", "background", "changed", "draw_pasted", "put", "
 
 SIDE = 224
 OPAQUE = 96
+FAR_TURN_SHARE = 0.25
 
 
 class Sprites:
@@ -30,10 +31,14 @@ class Sprites:
     Args:
         folder: written by `train.small.sprites`.
         open_only: leave out those cut from pictures that allow research only.
+
+    Attributes:
+        research_reads: cut-outs read so far that allow research only, see `Material`.
     """
 
     def __init__(self, folder: str | Path, open_only: bool = False) -> None:
         self.folder = Path(folder)
+        self.research_reads = 0
         with open(self.folder / "sprites.jsonl", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         self.rows = [row for row in rows if row["open"] or not open_only]
@@ -51,6 +56,7 @@ class Sprites:
 
     def picture(self, number: int) -> Image.Image:
         """Read the RGBA picture of a sprite."""
+        self.research_reads += not self.rows[number]["open"]
         return Image.open(self.folder / self.rows[number]["file"]).convert("RGBA")
 
 
@@ -97,8 +103,8 @@ def put(picture: Image.Image, sprite: Image.Image, center: tuple[float, float]) 
 
 def draw_pasted(
     material: Material, sprites: Sprites, rng: np.random.Generator, windows: int
-) -> tuple[list[np.ndarray], np.ndarray, str, bool]:
-    """Draw one example: windows, boxes (windows, 4), name, and whether its sources are open.
+) -> tuple[list[np.ndarray], np.ndarray, str]:
+    """Draw one example: windows, boxes (windows, 4) and name.
 
     Args:
         material: backgrounds.
@@ -107,7 +113,7 @@ def draw_pasted(
         windows: the first shows the object at the template's size, the rest at the search size.
     """
     number = sprites.draw(rng)
-    sprite, row = sprites.picture(number), sprites.rows[number]
+    sprite = sprites.picture(number)
     flip = bool(rng.random() < 0.5)
     turn, same_place = rng.normal(0, 12), bool(rng.random() < 0.5)
     scene = background(material, rng)
@@ -117,7 +123,8 @@ def draw_pasted(
         if window == 0:
             size, center = SIDE / TEMPLATE_FACTOR, np.full(2, SIDE / 2)
         else:
-            turn += rng.normal(0, 10)
+            # Mostly as a video goes on; sometimes far, so that the box of a long object is learned at every tilt.
+            turn += rng.uniform(-80, 80) if rng.random() < FAR_TURN_SHARE else rng.normal(0, 10)
             size = SIDE / SEARCH_FACTOR * math.exp(rng.normal(0, 0.22))
             move = rng.uniform(-1.3, 1.3, 2) if rng.random() < 0.3 else np.clip(rng.laplace(0, 0.3, 2), -1.3, 1.3)
             center = SIDE / 2 + move * SIDE / SEARCH_FACTOR
@@ -132,7 +139,7 @@ def draw_pasted(
             put(picture, other, tuple(center + rng.uniform(-0.6, 0.6, 2) * size))
         crops.append(restyled(np.asarray(picture), rng, 0.2))
         boxes.append(box)
-    return crops, np.stack(boxes), row["name"], bool(row["open"])
+    return crops, np.stack(boxes), sprites.rows[number]["name"]
 
 
 def _put_other(picture: Image.Image, sprites: Sprites, number: int, size: float, rng: np.random.Generator) -> None:

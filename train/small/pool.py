@@ -26,9 +26,19 @@ from .material import Material
 from .paste import Sprites
 from .views import draw_example
 
-__all__ = ["Pool", "Shards", "encode_crops", "load_tower", "produce", "quantized", "save_shard"]
+__all__ = [
+    "Pool",
+    "Shards",
+    "encode_crops",
+    "load_tower",
+    "normalized",
+    "produce",
+    "quantized",
+    "resized",
+    "save_shard",
+]
 
-MEAN, STD = (np.array(values, np.float32) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
+MEAN, STD = (torch.tensor(values) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
 SHARD_EXAMPLES = 512
 BATCH_EXAMPLES = 8
 
@@ -39,6 +49,17 @@ def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2
     tower.encoder.layer = tower.encoder.layer[:TOWER_LAYERS]
     tower.layernorm = torch.nn.Identity()
     return tower
+
+
+def resized(crop: np.ndarray) -> np.ndarray:
+    """Resize a picture, uint8 (side, side, 3), to what the tower takes."""
+    return np.asarray(Image.fromarray(crop).resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR))
+
+
+def normalized(pictures: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 (F, side, side, 3) into the tower's float32 (F, 3, side, side)."""
+    mean, std = MEAN.to(pictures.device), STD.to(pictures.device)
+    return ((pictures.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 @torch.inference_mode()
@@ -52,8 +73,7 @@ def encode_crops(tower: Dinov2Model, crops: list[np.ndarray]) -> torch.Tensor:
     Returns:
         float32 (crops, 256, 384).
     """
-    pixels = np.stack([np.asarray(Image.fromarray(c).resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)) for c in crops])
-    pixels = torch.from_numpy(((pixels - MEAN) / STD).transpose(0, 3, 1, 2)).contiguous()
+    pixels = normalized(torch.from_numpy(np.stack([resized(crop) for crop in crops])))
     hidden = tower(pixels.to(tower.dtype)).last_hidden_state[:, 1:].float()
     return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
 
@@ -178,14 +198,15 @@ def produce(
     parser.add_argument("--split", default="train")
     parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument("--sprites", type=Path, help="cut-outs of train.small.sprites, to paste into pictures")
+    parser.add_argument("--open-only", action="store_true", help="no picture that allows research only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="where the processor has it, twice as fast")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    material = Material(options.data, options.split)
+    material = Material(options.data, options.split, options.open_only)
     tower = load_tower(options.tower, torch.bfloat16 if options.bf16 else torch.float32)
-    sprites = Sprites(options.sprites) if options.sprites else None
+    sprites = Sprites(options.sprites, options.open_only) if options.sprites else None
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(-(-options.examples // per_shard)):
         if (options.out / f"{number:05d}.json").exists():

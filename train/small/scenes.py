@@ -1,8 +1,8 @@
 """Whole pictures with named objects: what expressions are grounded in, and their features on disk.
 
-A scene is a photograph, a frame of a clip, a part of either, or a photograph with cut-outs pasted on it, as the
-processor shows it to the tower: squeezed to a square. One scene serves many questions, since words are drawn later
-(`train.small.wording`).
+A scene is a photograph, a frame of a clip, a part of either, two or four of them side by side, or a photograph with
+cut-outs pasted on it, as the processor shows it to the tower: squeezed to a square. One scene serves many questions,
+since words are drawn later (`train.small.wording`).
 
     python -m train.small.scenes DATA TOWER OUT --sprites SPRITES --examples 20000
 """
@@ -10,7 +10,7 @@ processor shows it to the tower: squeezed to a square. One scene serves many que
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,18 @@ import numpy as np
 from PIL import Image
 
 from .colors import color_name
-from .material import Material, is_open
+from .material import Material
 from .paste import OPAQUE, Sprites, background, changed, put, recolored
 from .pool import encode_crops, produce, quantized, save_shard
 from .restyle import restyled
+from .views import PASTED
 
-__all__ = ["Scene", "draw_scene"]
+__all__ = ["MOSAIC", "Scene", "draw_scene"]
 
 SHARD_SCENES, BATCH_SCENES = 512, 16
 SIDE = 224
-PASTED_SHARE, VIDEO_SHARE, WHOLE_SHARE = 0.25, 0.2, 0.45
+MOSAIC = PASTED + 1  # in place of a row's number
+PASTED_SHARE, MOSAIC_SHARE, VIDEO_SHARE, WHOLE_SHARE = 0.2, 0.5, 0.2, 0.45
 SMALLEST = 0.03  # of the side, shorter side of an object that can be asked for
 VISIBLE = 0.6  # of an object's area, to count
 CENTER = 0.2  # of the box on each side is left out where its color is read
@@ -40,37 +42,42 @@ class Scene:
     Attributes:
         picture: uint8 (side, side, 3).
         objects: `{"name", "box", "color"}` of each, boxes in [0, 1], color None where none can be named.
-        row: where it comes from, see `views.Example`.
-        open: whether its sources allow more than research.
+        row: where it comes from, see `views.Example`; `MOSAIC` if from several rows.
+        open: whether the licenses of all pictures in it allow more than research.
     """
 
     picture: np.ndarray
     objects: list[dict[str, Any]]
     row: int
-    open: bool
+    open: bool = False
 
 
 def draw_scene(material: Material, rng: np.random.Generator, sprites: Sprites | None = None) -> Scene:
     """Draw one scene; a deterministic function of the generator's state."""
     while True:
-        if sprites is not None and rng.random() < PASTED_SHARE:
+        before = material.research_reads + (sprites.research_reads if sprites is not None else 0)
+        draw = rng.random()
+        if sprites is not None and draw < PASTED_SHARE:
             scene = _pasted(material, sprites, rng)
+        elif draw > 1 - MOSAIC_SHARE:
+            scene = _mosaic(material, rng)
         else:
             scene = _photographed(material, rng)
         if scene.objects:
-            return scene
+            after = material.research_reads + (sprites.research_reads if sprites is not None else 0)
+            return replace(scene, open=after == before)
 
 
 def _photographed(material: Material, rng: np.random.Generator) -> Scene:
     if rng.random() < VIDEO_SHARE and material.videos:
-        number = int(rng.choice(len(material.videos), p=material.video_weights))
-        row = material.videos[number]
+        row = material.videos[int(rng.choice(len(material.videos), p=material.video_weights))]
+        number = row["number"]
         at = int(rng.choice([i for i, box in enumerate(row["boxes"]) if box is not None]))
         image = material.frame(row, at)
         named = [(str(rng.choice(row["words"] or [row["category"]])), row["boxes"][at])]
     else:
-        index = int(rng.integers(len(material.images)))
-        row, number = material.images[index], ~index
+        row = material.images[int(rng.integers(len(material.images)))]
+        number = ~row["number"]
         image = material.image(row)
         named = [(item["name"], item["box"]) for item in row["boxes"]]
     boxes = np.array([box for _, box in named], dtype=np.float64)
@@ -91,13 +98,37 @@ def _photographed(material: Material, rng: np.random.Generator) -> Scene:
             continue
         if (clipped[2:] - clipped[:2]).min() >= SMALLEST:
             objects.append({"name": name.lower(), "box": clipped, "color": _color_in(picture, clipped)})
-    return Scene(picture, objects, number, is_open(row["licence"]))
+    return Scene(picture, objects, number)
+
+
+def _mosaic(material: Material, rng: np.random.Generator) -> Scene:
+    """Put two or four pictures side by side.
+
+    Most pictures show one kind of thing, so that a model can find it without reading the words. Of a mosaic they alone
+    say which part is meant.
+    """
+    x, y = rng.uniform(0.35, 0.65, 2)
+    parts = [[(0, 0, x, 1), (x, 0, 1, 1)], [(0, 0, 1, y), (0, y, 1, 1)]][int(rng.integers(2))]
+    if rng.random() < 0.5:
+        parts = [(0, 0, x, y), (x, 0, 1, y), (0, y, x, 1), (x, y, 1, 1)]
+    picture = Image.new("RGB", (SIDE, SIDE))
+    objects = []
+    for part in parts:
+        left, top, right, bottom = (round(edge * SIDE) for edge in part)
+        scene = _photographed(material, rng)
+        picture.paste(Image.fromarray(scene.picture).resize((right - left, bottom - top), Image.BILINEAR), (left, top))
+        for item in scene.objects:
+            scale, offset = np.array([right - left, bottom - top] * 2), np.array([left, top] * 2)
+            box = (item["box"] * scale + offset) / SIDE
+            if (box[2:] - box[:2]).min() >= SMALLEST:
+                objects.append({**item, "box": box})
+    return Scene(np.asarray(picture), objects, MOSAIC)
 
 
 def _part_with(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a part of the picture that holds a box, in [0, 1]."""
-    low = np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * np.clip(box[:2], 0, 1)
-    high = 1 - np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * (1 - np.clip(box[2:], 0, 1))
+    low = rng.uniform(0, 1, 2) ** 0.7 * np.clip(box[:2], 0, 0.95)
+    high = 1 - rng.uniform(0, 1, 2) ** 0.7 * (1 - np.clip(box[2:], 0, 1))
     return np.concatenate([low, np.maximum(high, low + 0.05)])
 
 
@@ -118,7 +149,7 @@ def _pasted(material: Material, sprites: Sprites, rng: np.random.Generator) -> S
     picture = background(material, rng)
     objects: list[dict[str, Any]] = []
     wanted = int(rng.integers(1, 5))
-    number, is_free = sprites.draw(rng), True
+    number = sprites.draw(rng)
     for _ in range(wanted):
         if rng.random() < 0.6:  # else another of the same kind
             number = sprites.draw(rng)
@@ -137,8 +168,7 @@ def _pasted(material: Material, sprites: Sprites, rng: np.random.Generator) -> S
         pixels = np.asarray(sprite)
         color = color_name(pixels[pixels[..., 3] > OPAQUE][:, :3])
         objects.append({"name": row["name"].lower(), "box": box, "color": color})
-        is_free = is_free and bool(row["open"])
-    return Scene(restyled(np.asarray(picture), rng, 0.1), objects, 10**9, is_free)
+    return Scene(restyled(np.asarray(picture), rng, 0.1), objects, PASTED)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

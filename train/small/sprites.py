@@ -67,7 +67,7 @@ def cut_outs(material: Material, session: Any, limit: int, seed: int = 0) -> Ite
             part.putalpha(Image.fromarray((mask * inside * 255).astype(np.uint8)))
             box = part.getchannel("A").point(lambda v: 255 * (v > 96)).getbbox()
             if box and min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_BOX_PX * 0.7:
-                yield part.crop(box), {"name": item["name"], "source": row["source"], "open": is_open(row["licence"])}
+                yield part.crop(box), {"name": item["name"], "source": row["source"], "open": is_open(row)}
 
 
 def _salient(session: Any, picture: Image.Image) -> np.ndarray:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tracking_elysium.zoom import SEARCH_FACTOR, TEMPLATE_FACTOR, Window, window_around
 
-from .material import Material, Shot, is_open
+from .material import Material, Shot
 from .paste import Sprites, draw_pasted
 from .restyle import restyled
 
@@ -38,9 +39,9 @@ class Example:
     Attributes:
         crops: 1 + NUM_SEARCHED uint8 arrays of shape (side, side, 3).
         boxes: (1 + NUM_SEARCHED, 4) in [0, 1] of each window, NaN where the object is absent.
-        row: number of the row in the material's videos, `~number` in its images, or `PASTED`.
+        row: the row's number, `~number` for a row of images, or `PASTED`.
         label: class name of the object.
-        open: whether the row's license allows more than research.
+        open: whether the licenses of all pictures in it, backgrounds included, allow more than research.
     """
 
     crops: list[np.ndarray]
@@ -98,9 +99,8 @@ def _visible(box: np.ndarray) -> np.ndarray:
     return clipped
 
 
-def _video_shots(material: Material, rng: np.random.Generator) -> tuple[int, list[Shot]] | None:
-    number = int(rng.choice(len(material.videos), p=material.video_weights))
-    row = material.videos[number]
+def _video_shots(material: Material, rng: np.random.Generator) -> tuple[dict[str, Any], list[Shot]]:
+    row = material.videos[int(rng.choice(len(material.videos), p=material.video_weights))]
     known = [i for i, box in enumerate(row["boxes"]) if box is not None]
     first = int(rng.choice(known))
     start = int(rng.choice(known))
@@ -110,37 +110,37 @@ def _video_shots(material: Material, rng: np.random.Generator) -> tuple[int, lis
         later = start
     if row["boxes"][later] is None and row["absent_meaning"] != "absent":
         later = start
-    return number, [material.shot(row, i) for i in (first, start, later)]
+    return row, [material.shot(row, i) for i in (first, start, later)]
 
 
-def _image_shots(material: Material, rng: np.random.Generator) -> tuple[int, str, list[Shot]] | None:
-    number = int(rng.integers(len(material.images)))
-    row = material.images[number]
+def _image_shots(material: Material, rng: np.random.Generator) -> tuple[dict[str, Any], str, list[Shot]] | None:
+    row = material.images[int(rng.integers(len(material.images)))]
     item = row["boxes"][int(rng.integers(len(row["boxes"])))]
     shot = Shot(material.image(row), np.asarray(item["box"], dtype=np.float64))
     share = np.prod(shot.box[2:] - shot.box[:2])
     if share > LARGEST_SHARE and rng.random() < 0.7:
         return None
-    return number, item["name"], [shot] * 3
+    return row, item["name"], [shot] * 3
 
 
 def draw_example(material: Material, rng: np.random.Generator, sprites: Sprites | None = None) -> Example:
     """Draw one example; a deterministic function of the generator's state."""
     if sprites is not None and rng.random() < PASTED_SHARE:
-        crops, boxes, label, is_free = draw_pasted(material, sprites, rng, 1 + NUM_SEARCHED)
+        before = material.research_reads + sprites.research_reads
+        crops, boxes, label = draw_pasted(material, sprites, rng, 1 + NUM_SEARCHED)
+        is_free = material.research_reads + sprites.research_reads == before
         return Example(crops, np.stack([_visible(box) for box in boxes]), PASTED, label, is_free)
     while True:
+        before = material.research_reads
         from_video = rng.random() < VIDEO_SHARE
         if from_video:
-            number, shots = _video_shots(material, rng)
-            row = material.videos[number]
+            row, shots = _video_shots(material, rng)
             label = row["category"]
         else:
             drawn = _image_shots(material, rng)
             if drawn is None:
                 continue
-            number, label, shots = drawn
-            row = material.images[number]
+            row, label, shots = drawn
         if any(shot.box is not None and min(_size_px(shot)) < SMALLEST_OBJECT_PX for shot in shots):
             continue
         flip = bool(rng.random() < 0.5)
@@ -159,7 +159,9 @@ def draw_example(material: Material, rng: np.random.Generator, sprites: Sprites 
                 spread = 0.12 if from_video and shot is shots[2] else 0.3
                 crop, box = _searched(shot, believed, rng, spread, mirrored, strength)
             crops.append(crop), boxes.append(box)
-        return Example(crops, np.stack(boxes), number if from_video else ~number, label, is_open(row["licence"]))
+        is_free = material.research_reads == before
+        number = row["number"] if from_video else ~row["number"]
+        return Example(crops, np.stack(boxes), number, label, is_free)
 
 
 def _without_object(

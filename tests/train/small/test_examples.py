@@ -5,12 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.train.small.tiny_data import write_material, write_sprites
+from tests.train.small.tiny_data import RESEARCH, write_material, write_sprites
 from train.small import pool as pool_module
 from train.small.material import Material, Shot, is_open
 from train.small.paste import SIDE, Sprites, draw_pasted, put
 from train.small.pool import Pool, encode_crops, quantized
 from train.small.restyle import restyled
+from train.small.scenes import draw_scene
 from train.small.views import PASTED, _visible, draw_example
 
 
@@ -41,7 +42,11 @@ def sprites(tmp_path_factory):
     ],
 )
 def test_open_licenses(license, expected):
-    assert is_open(license) is expected
+    assert is_open({"licence": license, "source": "someone/pictures@1a"}) is expected
+
+
+def test_a_license_of_code_does_not_cover_pictures_of_others():
+    assert not is_open({"licence": "repo: MIT License", "source": "choiwb/Tensorflow_object_detection_API@0a1b"})
 
 
 def test_material_reads_rows_frames_and_boxes(folder):
@@ -107,8 +112,8 @@ def test_pasted_boxes_are_those_of_the_opaque_pixels(folder, sprites, monkeypatc
     monkeypatch.setattr("train.small.paste.restyled", lambda image, rng, strength: image)
     monkeypatch.setattr("train.small.paste._put_other", lambda *arguments: None)
     material = Material(folder, "train")
-    crops, boxes, name, is_free = draw_pasted(material, sprites, np.random.default_rng(3), 3)
-    assert len(crops) == 3 and boxes.shape == (3, 4) and name in ("disc", "bar") and isinstance(is_free, bool)
+    crops, boxes, name = draw_pasted(material, sprites, np.random.default_rng(3), 3)
+    assert len(crops) == 3 and boxes.shape == (3, 4) and name in ("disc", "bar")
     assert all(crop.shape == (SIDE, SIDE, 3) for crop in crops)
     np.testing.assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 0.5, atol=0.01)  # the template is centered
     canvas = Image.new("RGB", (SIDE, SIDE))
@@ -116,6 +121,26 @@ def test_pasted_boxes_are_those_of_the_opaque_pixels(folder, sprites, monkeypatc
     np.testing.assert_allclose(box * SIDE, [70, 40, 130, 80])
     ys, xs = np.asarray(canvas)[..., 0].nonzero()
     assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (70, 40, 130, 80)
+
+
+def test_an_example_is_open_only_if_all_its_pictures_are(tmp_path):
+    """Backgrounds and what is pasted beside count: with one source of research alone nothing with it is open."""
+    folder, sprites = write_material(tmp_path), Sprites(write_sprites(tmp_path / "sprites"))
+    free = Material(folder, "train", open_only=True)
+    closed = Material(folder, "train")
+    for row in closed.videos + closed.images:
+        row["licence"] = RESEARCH
+    mixed, seen = Material(folder, "train"), set()
+    disc_only = Sprites(tmp_path / "sprites", open_only=True)
+    for seed in range(40):
+        for draw in (draw_example, draw_scene):
+            assert draw(free, np.random.default_rng(seed), disc_only).open
+            assert not draw(closed, np.random.default_rng(seed), sprites).open
+            example = draw(mixed, np.random.default_rng(seed), sprites)
+            seen.add(example.open)
+            is_of_row = 0 <= getattr(example, "row", 0) < PASTED
+            assert not example.open or not is_of_row or is_open(mixed.videos[example.row])
+    assert seen == {True, False}
 
 
 def test_restyled_keeps_shape_and_place():

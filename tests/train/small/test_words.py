@@ -1,5 +1,7 @@
 """Words of the small model: colors, expressions that fit one object, whole pictures, what the selector keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,14 @@ import torch
 from processing_elysium.prompts import Task
 from tests.train.small.tiny_data import write_material, write_sprites
 from train.small import scenes as scenes_module
-from train.small.batches import draw_scenes, draw_windows, joined
+from train.small.batches import Frames, draw_scenes, draw_windows, joined
 from train.small.build import build_small
 from train.small.colors import color_name
 from train.small.material import Material
 from train.small.objective import number_token_ids, write_sequences
 from train.small.paste import Sprites
 from train.small.pool import Pool, Shards
-from train.small.scenes import SIDE, draw_scene
+from train.small.scenes import MOSAIC, SIDE, draw_scene
 from train.small.selector_loss import kept_share, patches_of_boxes, selector_loss
 from train.small.wording import expression_for
 
@@ -88,6 +90,30 @@ def test_boxes_of_a_scene_lie_on_its_objects(tmp_path):
     assert names == {"thing", "lamp", "disc", "bar"}
 
 
+@pytest.mark.parametrize(
+    "box", [[0.2, 0.3, 0.4, 0.5], [0.97, 0.98, 1.0, 1.0], [-0.1, 0.0, 1.1, 1.0], [0.999, 0.2, 1.2, 0.3]]
+)
+def test_a_part_of_a_picture_lies_within_it(box):
+    for seed in range(50):
+        part = scenes_module._part_with(np.array(box), np.random.default_rng(seed))
+        assert (part >= 0).all() and (part <= 1).all() and (part[2:] > part[:2]).all()
+
+
+def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes_module, "MOSAIC_SHARE", 1.0)
+    material = Material(write_material(tmp_path), "train")
+    parts = set()
+    for seed in range(40):
+        scene = draw_scene(material, np.random.default_rng(seed))
+        assert scene.picture.shape == (SIDE, SIDE, 3) and scene.row == MOSAIC
+        parts.add(len(scene.objects))
+        for item in scene.objects:
+            x1, y1, x2, y2 = (np.asarray(item["box"]) * SIDE).round().astype(int)
+            inside = scene.picture[y1:y2, x1:x2].reshape(-1, 3).astype(float).max(-1)
+            assert np.median(inside) > 100, (seed, item)
+    assert {2, 4} <= parts <= {1, 2, 3, 4}
+
+
 def test_questions_about_scenes(folder):
     scenes = Shards(folder / "scenes")
     tasks = {"rsot": 0.5, "rec": 0.2, "video_reg": 0.2, "reg": 0.1}
@@ -147,21 +173,22 @@ def test_the_selector_learns_what_to_keep():
     wanted = torch.zeros(4, 256, dtype=torch.bool)
     wanted[:, 40:52] = True
     patches[wanted] += 1.5 * torch.randn(384, generator=torch.Generator().manual_seed(2))
-    frames = {"patches": patches, "reference": patches, "known": torch.full((4, 4), float("nan")),
-              "own": torch.zeros(4, dtype=torch.bool), "wanted": wanted}  # fmt: skip
-    before, share = selector_loss(model, **frames)
+    frames = Frames(
+        patches, torch.arange(4), torch.full((4, 4), float("nan")), torch.zeros(4, dtype=torch.bool), wanted
+    )
+    before, share = selector_loss(model, frames)
     optimizer = torch.optim.AdamW(model.model.selector.parameters(), lr=1e-2)
     for _ in range(12):
-        loss, _ = selector_loss(model, **frames)
+        loss, _ = selector_loss(model, frames)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    after, learned = selector_loss(model, **frames)
+    after, learned = selector_loss(model, frames)
     assert after < before and learned > 0.99 > share
-    kept = model.model.compress(patches, patches, frames["known"], frames["own"]).kept_indices
+    kept = model.model.compress(patches, patches, frames.known, frames.own).kept_indices
     assert wanted.gather(1, kept).sum() / wanted.sum() > 0.99  # the model keeps what the loss counts as kept
-    nothing = {**frames, "wanted": torch.zeros_like(wanted)}
-    assert selector_loss(model, **nothing)[0].item() == 0.0
+    nothing = replace(frames, wanted=torch.zeros_like(wanted))
+    assert selector_loss(model, nothing)[0].item() == 0.0
 
 
 def test_kept_share_by_hand():
