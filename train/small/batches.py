@@ -31,15 +31,15 @@ class Frames:
     """F frames in the order in which the conversations show them.
 
     Attributes:
-        patches: (F, N, C), see `ElysiumModel.patches`.
-        reference: (F, N, C) patches of each frame's reference.
+        patches: (F, N, C), see `ElysiumModel.patches`; pictures (F, side, side, 3) uint8 before the tower has run.
+        reference_of: (F,) which frame is each frame's reference.
         known: (F, 4) box in the reference, NaN where there is none.
         own: (F,), True for frames that are their own reference.
         wanted: (F, N) patches that the selector should keep.
     """
 
     patches: torch.Tensor
-    reference: torch.Tensor
+    reference_of: torch.Tensor
     known: torch.Tensor
     own: torch.Tensor
     wanted: torch.Tensor
@@ -48,11 +48,35 @@ class Frames:
         """Return their visual tokens."""
         return model.model.compress(self.patches, self.reference, self.known, self.own)
 
+    @property
+    def reference(self) -> torch.Tensor:
+        """Patches (F, N, C) of each frame's reference."""
+        return self.patches[self.reference_of]
+
+    def rows(self, chosen: torch.Tensor) -> Frames:
+        """Take frames, (M,) numbers or (F,) bool; the reference of each must be among them."""
+        numbers = torch.arange(len(self.patches))[chosen]
+        place = torch.full((len(self.patches),), -1)
+        place[numbers] = torch.arange(len(numbers))
+        taken = {name: value[numbers] for name, value in vars(self).items()}
+        taken["reference_of"] = place[taken["reference_of"]]
+        if (taken["reference_of"] < 0).any():
+            raise ValueError("a frame was taken without its reference.")
+        return Frames(**taken)
+
+    def to(self, device: str | torch.device) -> Frames:
+        """Copy to a device."""
+        return Frames(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 def joined(parts: list[Frames]) -> Frames:
     """Put frames one after another."""
-    names = ("patches", "reference", "known", "own", "wanted")
-    return Frames(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    names = ("patches", "known", "own", "wanted")
+    starts = np.cumsum([0, *(len(part.patches) for part in parts)])
+    reference_of = torch.cat([part.reference_of + int(n) for part, n in zip(parts, starts[:-1], strict=True)])
+    return Frames(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}, reference_of=reference_of
+    )
 
 
 def _draw_tasks(tasks: Mapping[str, float], count: int, rng: np.random.Generator) -> list[Task]:
@@ -93,13 +117,12 @@ def draw_windows(
     first[:, 0] = True
     frames = Frames(
         patches=features.flatten(0, 1),
-        reference=features[:, :1].expand_as(features).flatten(0, 1),
+        reference_of=torch.arange(count).repeat_interleave(windows) * windows,
         known=boxes[:, :1].expand(-1, windows, -1).flatten(0, 1),
         own=first.flatten(),
         wanted=patches_in_box(boxes.flatten(0, 1), grid),
     )
-    taken = (torch.arange(windows) < shown[:, None]).flatten()
-    return Frames(**{name: value[taken] for name, value in vars(frames).items()}), items
+    return frames.rows((torch.arange(windows) < shown[:, None]).flatten()), items
 
 
 def draw_scenes(
@@ -138,7 +161,7 @@ def draw_scenes(
     own = torch.tensor([task in (Task.REG, Task.VIDEO_REG) for task, _, _ in items])
     known = torch.tensor(np.concatenate(known), dtype=torch.float32)
     wanted = patches_of_boxes(torch.tensor(np.stack(wanted), dtype=torch.float32), grid)
-    return Frames(patches, patches, known, own, wanted), items
+    return Frames(patches, torch.arange(count), known, own, wanted), items
 
 
 def _may_be(name: str, other: str) -> bool:

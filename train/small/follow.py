@@ -57,7 +57,8 @@ def greedy_boxes(model: Any, processor: Any, features: Any, prompts: list[str]) 
     pad = processor.tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (length - len(p)) + p for p in rows])
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in rows])
-    numbers = number_token_ids(processor)
+    numbers = number_token_ids(processor).to(model.device)
+    ids, mask = ids.to(model.device), mask.to(model.device)
     comma = processor.tokenizer.encode(",", add_special_tokens=False)[0]
     out = model.model(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": features}, use_cache=True)
     cells, presence = [], None
@@ -71,4 +72,4 @@ def greedy_boxes(model: Any, processor: Any, features: Any, prompts: list[str]) 
             new = torch.stack([numbers[cell], torch.full_like(cell, comma)], 1)
             mask = torch.cat([mask, torch.ones_like(new)], 1)
             out = model.model(input_ids=new, attention_mask=mask, past_key_values=out.past_key_values, use_cache=True)
-    return (torch.stack(cells, 1) + 0.5) / GRID, presence
+    return (torch.stack(cells, 1).cpu() + 0.5) / GRID, presence.cpu()

@@ -1,7 +1,8 @@
 """One-pass evaluation of a checkpoint under training: all sequences of a split side by side, frame by frame.
 
 python -m train.small.ope runs/small/model --data DATA --split val           # from the first box (SOT)
-python -m train.small.ope runs/small/model --data DATA --split val --words   # from words (RSOT)
+python -m train.small.ope runs/small/model --data DATA --split val --begin words    # from words (RSOT)
+python -m train.small.ope runs/small/model --data DATA --split val --begin chance   # what words have to beat
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from .follow import greedy_boxes, grounding_prompts, tracking_prompts
 from .matcher import matched_boxes
 from .material import Material
 from .pool import encode_crops
-from .run import window_features
+from .validation import window_features
 
-__all__ = ["follow_all", "grounded", "summary"]
+__all__ = ["by_chance", "follow_all", "grounded", "summary"]
 
 BATCH = 32
 PRESENT_ABOVE = 0.2  # as constrained answers have it, see `answer_format.options_of_presence`
@@ -95,8 +96,18 @@ def follow_all(
     return results
 
 
-def grounded(model: Any, processor: Any, material: Material, rows: list[int], bf16: bool = False) -> dict[int, Any]:
+def grounded(
+    model: Any, processor: Any, material: Material, rows: list[int], bf16: bool = False, by_class: bool = False
+) -> dict[int, Any]:
     """Find every row's object in its first frame by its words: its description, else its category.
+
+    Args:
+        model: the model.
+        processor: its processor.
+        material: the split.
+        rows: numbers of its videos.
+        bf16: matrix products in bfloat16.
+        by_class: the category alone, also where there is a description.
 
     Returns:
         Row number to box (4,) in [0, 1].
@@ -105,7 +116,8 @@ def grounded(model: Any, processor: Any, material: Material, rows: list[int], bf
     for number in rows:
         row = material.videos[number]
         frames.append(material.frame(row, next(i for i, box in enumerate(row["boxes"]) if box is not None)))
-        expressions.append(row["description"] or f"the {row['category']}")
+        words = None if by_class else row["description"]
+        expressions.append(words or f"the {row['category']}")
     for start in range(0, len(rows), BATCH):
         part = slice(start, start + BATCH)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -113,6 +125,17 @@ def grounded(model: Any, processor: Any, material: Material, rows: list[int], bf
             prompts = grounding_prompts(processor, expressions[part])
             boxes.extend(greedy_boxes(model, processor, features, prompts)[0].numpy().astype(np.float64))
     return {number: _not_empty(box) for number, box in zip(rows, boxes, strict=True)}
+
+
+def by_chance(material: Material, rows: list[int], other: Material, seed: int) -> dict[int, np.ndarray]:
+    """Draw for every row the first box of any video of another split: a grounding that looks at nothing.
+
+    Returns:
+        Row number to box (4,) in [0, 1].
+    """
+    boxes = [next(box for box in row["boxes"] if box is not None) for row in other.videos]
+    drawn = np.random.default_rng(seed).integers(len(boxes), size=len(rows))
+    return {number: np.asarray(boxes[index], dtype=np.float64) for number, index in zip(rows, drawn, strict=True)}
 
 
 def _not_empty(box: np.ndarray) -> np.ndarray:
@@ -198,7 +221,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--present-above", type=float, default=PRESENT_ABOVE)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--matcher", action="store_true", help="the most similar place, without the decoder")
-    parser.add_argument("--words", action="store_true", help="find the object in the first frame by its words")
+    parser.add_argument(
+        "--begin",
+        choices=("box", "words", "class", "chance"),
+        default="box",
+        help="the box of the first frame: the true one, found by description or class name, by class name alone, or "
+        "that of any video of split train",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of chance")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     model = ElysiumForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32).eval()
@@ -206,7 +236,11 @@ def main(arguments: list[str] | None = None) -> None:
     material = Material(options.data, options.split)
     rows = list(range(min(len(material.videos), options.limit)))
     began = time.time()
-    begin = grounded(model, processor, material, rows, options.bf16) if options.words else None
+    begin = None
+    if options.begin == "chance":
+        begin = by_chance(material, rows, Material(options.data, "train"), options.seed)
+    elif options.begin != "box":
+        begin = grounded(model, processor, material, rows, options.bf16, by_class=options.begin == "class")
     results = follow_all(
         model, processor, material, rows, options.factor, options.bf16, options.present_above, begin, options.matcher
     )

@@ -22,6 +22,7 @@ __all__ = ["OPAQUE", "Sprites", "background", "changed", "draw_pasted", "put", "
 
 SIDE = 224
 OPAQUE = 96
+FAR_TURN_SHARE = 0.25
 
 
 class Sprites:
@@ -122,7 +123,8 @@ def draw_pasted(
         if window == 0:
             size, center = SIDE / TEMPLATE_FACTOR, np.full(2, SIDE / 2)
         else:
-            turn += rng.normal(0, 10)
+            # Mostly as a video goes on; sometimes far, so that the box of a long object is learned at every tilt.
+            turn += rng.uniform(-80, 80) if rng.random() < FAR_TURN_SHARE else rng.normal(0, 10)
             size = SIDE / SEARCH_FACTOR * math.exp(rng.normal(0, 0.22))
             move = rng.uniform(-1.3, 1.3, 2) if rng.random() < 0.3 else np.clip(rng.laplace(0, 0.3, 2), -1.3, 1.3)
             center = SIDE / 2 + move * SIDE / SEARCH_FACTOR

@@ -26,9 +26,19 @@ from .material import Material
 from .paste import Sprites
 from .views import draw_example
 
-__all__ = ["Pool", "Shards", "encode_crops", "load_tower", "produce", "quantized", "save_shard"]
+__all__ = [
+    "Pool",
+    "Shards",
+    "encode_crops",
+    "load_tower",
+    "normalized",
+    "produce",
+    "quantized",
+    "resized",
+    "save_shard",
+]
 
-MEAN, STD = (np.array(values, np.float32) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
+MEAN, STD = (torch.tensor(values) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
 SHARD_EXAMPLES = 512
 BATCH_EXAMPLES = 8
 
@@ -39,6 +49,17 @@ def load_tower(folder: str | Path, dtype: torch.dtype = torch.float32) -> Dinov2
     tower.encoder.layer = tower.encoder.layer[:TOWER_LAYERS]
     tower.layernorm = torch.nn.Identity()
     return tower
+
+
+def resized(crop: np.ndarray) -> np.ndarray:
+    """Resize a picture, uint8 (side, side, 3), to what the tower takes."""
+    return np.asarray(Image.fromarray(crop).resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR))
+
+
+def normalized(pictures: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 (F, side, side, 3) into the tower's float32 (F, 3, side, side)."""
+    mean, std = MEAN.to(pictures.device), STD.to(pictures.device)
+    return ((pictures.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 @torch.inference_mode()
@@ -52,8 +73,7 @@ def encode_crops(tower: Dinov2Model, crops: list[np.ndarray]) -> torch.Tensor:
     Returns:
         float32 (crops, 256, 384).
     """
-    pixels = np.stack([np.asarray(Image.fromarray(c).resize((IMAGE_SIZE, IMAGE_SIZE), Image.BILINEAR)) for c in crops])
-    pixels = torch.from_numpy(((pixels - MEAN) / STD).transpose(0, 3, 1, 2)).contiguous()
+    pixels = normalized(torch.from_numpy(np.stack([resized(crop) for crop in crops])))
     hidden = tower(pixels.to(tower.dtype)).last_hidden_state[:, 1:].float()
     return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
 

@@ -20,17 +20,19 @@ import torch
 
 from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
-from processing_elysium.prompts import Task
 
 from ..config import load_yaml
 from ..miniature.cpu import prepare_cpu
 from ..optimizer import MuonAdamW, is_hidden_matrix
 from .batches import Frames, draw_scenes, draw_windows, joined
 from .build import IMAGE_SIZE, PATCH_SIZE, build_small, hold_edges
-from .follow import greedy_boxes, grounding_prompts, tracking_prompts
-from .objective import Sequences, answer_loss, number_token_ids, pairwise_iou, write_sequences
+from .fresh import FreshScenes, FreshWindows, batches_of_steps, encoded, merged, with_lora
+from .material import Material
+from .objective import Sequences, answer_loss, number_token_ids, write_sequences
+from .paste import Sprites
 from .pool import Pool, Shards
 from .selector_loss import selector_loss
+from .validation import validate, validate_words
 from .vocabulary import captions_of
 
 __all__ = ["SmallRecipe", "main", "train"]
@@ -67,6 +69,10 @@ class SmallRecipe:
         selector_weight: of the loss that tells the selector what to keep, see `selector_loss`.
         short_share: share of tracking questions about two windows instead of three.
         open_only: only examples whose license allows more than research.
+        fresh: draw examples while training instead of reading pools, see `train.small.fresh`; `pool` and the like are
+            not read then.
+        sprites: folder of cut-outs to paste into fresh examples.
+        tower_lora: rank of adapters in the tower, which learns then; needs `fresh`. 0: the tower stays as it is.
         seed: of everything.
         minutes_between_saves: also between validations.
     """
@@ -97,8 +103,15 @@ class SmallRecipe:
     selector_weight: float = 0.0
     short_share: float = 1.0
     open_only: bool = False
+    fresh: bool = False
+    sprites: str | None = None
+    tower_lora: int = 0
     seed: int = 0
     minutes_between_saves: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.tower_lora and not self.fresh:
+            raise ValueError("`tower_lora` needs `fresh: true`: what a pool holds was written by the tower as it was.")
 
 
 def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> MuonAdamW:
@@ -130,18 +143,24 @@ def rate_at(step: int, recipe: SmallRecipe) -> float:
     return rise * fall
 
 
-def window_features(model: Any, features: torch.Tensor, boxes: torch.Tensor) -> Any:
-    """Return visual tokens of (B, W, N, C) features whose first window has the known box, row by row."""
-    windows = features.shape[1]
-    reference = features[:, :1].expand_as(features).flatten(0, 1)
-    known = boxes[:, :1].expand(-1, windows, -1).flatten(0, 1)
-    own = torch.zeros(len(features), windows, dtype=torch.bool)
-    own[:, 0] = True
-    return model.model.compress(features.flatten(0, 1), reference, known, own.flatten())
+def _sources(recipe: SmallRecipe) -> tuple[Any, Any, Any, Any]:
+    """Open windows and scenes to train on (scenes may be None), then those of the validation split."""
+    if recipe.fresh:
+        train_rows, val_rows = Material(recipe.data, "train", recipe.open_only), Material(recipe.data, "val")
+        sprites = Sprites(recipe.sprites, recipe.open_only) if recipe.sprites else None
+        windows, scenes = (kind(train_rows, sprites, recipe.seed) for kind in (FreshWindows, FreshScenes))
+        return windows, scenes, FreshWindows(val_rows), FreshScenes(val_rows)
+    scenes, val_scenes = (Shards(f, recipe.open_only) if f else None for f in (recipe.scenes, recipe.val_scenes))
+    return Pool(recipe.pool, recipe.open_only), scenes, Pool(recipe.val_pool), val_scenes
 
 
 def _step_batch(
-    pool: Pool, scenes: Shards | None, recipe: SmallRecipe, step: int, processor: ElysiumProcessor, numbers: Any
+    pool: Pool | FreshWindows,
+    scenes: Shards | FreshScenes | None,
+    recipe: SmallRecipe,
+    step: int,
+    processor: ElysiumProcessor,
+    numbers: Any,
 ) -> tuple[Frames, Sequences]:
     """Draw what a step shows and asks; a function of the recipe's seed, the step and the sizes of the pools."""
     rng = np.random.default_rng([recipe.seed, step])
@@ -154,7 +173,15 @@ def _step_batch(
     return joined([frames for frames, _ in drawn]), write_sequences(processor, items, rng, numbers)
 
 
-def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None = None, bf16: bool = False) -> None:
+def train(
+    recipe: SmallRecipe,
+    output: Path,
+    threads: int,
+    minutes: float | None = None,
+    bf16: bool = False,
+    device: str = "cpu",
+    workers: int = 0,
+) -> None:
     """Run or go on with a run.
 
     Args:
@@ -164,30 +191,34 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
         threads: of PyTorch.
         minutes: stop after so many, with a checkpoint; None runs to the end.
         bf16: matrix products in bfloat16 where the processor has them.
+        device: where the model runs.
+        workers: processes that draw the examples of the next steps.
     """
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
-    pool, val_pool = Pool(recipe.pool, recipe.open_only), Pool(recipe.val_pool)
-    scenes, val_scenes = (Shards(f, recipe.open_only) if f else None for f in (recipe.scenes, recipe.val_scenes))
+    pool, scenes, val_pool, val_scenes = _sources(recipe)
     model, processor = _begin(recipe)
-    model.model.vision_tower.requires_grad_(False)
-    model.train()
-    model.model.vision_tower.eval()
+    _set_to_train(model.to(device))
     optimizer = _optimizer(model, recipe)
     base = [group["lr"] for group in optimizer.param_groups]
     numbers = number_token_ids(processor)
     step, latest = 0, output / "latest.pt"
     if latest.exists():
-        state = torch.load(latest, weights_only=True)
+        state = torch.load(latest, weights_only=True, map_location=device)
         _load_trained(model, state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
     log, began, saved, first = None, time.time(), time.time(), step
+
+    def draw(number: int) -> tuple[Frames, Sequences]:
+        return _step_batch(pool, scenes, recipe, number, processor, numbers)
+
+    batches = batches_of_steps(draw, range(step, recipe.steps), workers)
     while step < recipe.steps and (minutes is None or time.time() - began < minutes * 60):
         factor = rate_at(step, recipe)
         for group, rate in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * factor
-        frames, batch = _step_batch(pool, scenes, recipe, step, processor, numbers)
+        frames, batch = next(batches)
         loss, now = _loss(model, frames, batch, numbers, recipe, bf16)
         optimizer.zero_grad()
         loss.backward()
@@ -203,34 +234,51 @@ def train(recipe: SmallRecipe, output: Path, threads: int, minutes: float | None
             for growing in filter(None, (pool, scenes)):
                 growing.refresh()
             line = {"step": step, "examples": len(pool), "s_per_step": round((saved - began) / (step - first), 2)}
-            line |= {k: round(v, 4) for k, v in log.items()} | validate(model, processor, val_pool, bf16)
-            if val_scenes is not None:
-                line |= validate_words(model, processor, val_scenes, bf16)
-            best = output / "best.pt"
-            if _note(output / "log.jsonl", line) or not best.exists():
-                _copy(latest, best)
-            print(json.dumps(line), flush=True)
-            model.train()
-            model.model.vision_tower.eval()
+            line |= {k: round(v, 4) for k, v in log.items()}
+            _validate(model, processor, (val_pool, val_scenes), bf16, line, latest)
+            _set_to_train(model)
     _save(latest, model, optimizer, step)
-    model.save_pretrained(output / "model")
+    merged(model)
+    model.to("cpu").save_pretrained(output / "model")
     processor.save_pretrained(output / "model")
+
+
+def _validate(model: Any, processor: Any, sources: tuple[Any, Any], bf16: bool, line: dict, latest: Path) -> None:
+    """Add the validation to a line of the log, write it, and keep the checkpoint if it is the best so far."""
+    windows, scenes = sources
+    line |= validate(model, processor, windows, bf16)
+    if scenes is not None:
+        line |= validate_words(model, processor, scenes, bf16)
+    best = latest.with_name("best.pt")
+    if _note(latest.with_name("log.jsonl"), line) or not best.exists():
+        _copy(latest, best)
+    print(json.dumps(line), flush=True)
+
+
+def _set_to_train(model: Any) -> None:
+    """Switch to training, but for the tower: the pools were written without what it drops in training."""
+    model.train()
+    model.model.vision_tower.eval()
 
 
 def _loss(
     model: Any, frames: Frames, batch: Sequences, numbers: torch.Tensor, recipe: SmallRecipe, bf16: bool
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss of a step, and numbers to log."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    device = model.device
+    frames = frames.to(device)
+    batch = Sequences(**{name: value.to(device) for name, value in vars(batch).items()})
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        frames.patches = encoded(model, frames.patches)
         out = model.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             mm_encoder_outputs={"image": frames.compressed(model)},
             use_cache=False,
         )
-        loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers, recipe.words_weight)
+        loss, now = answer_loss(out.last_hidden_state, model.lm_head, batch, numbers.to(device), recipe.words_weight)
     if recipe.selector_weight:
-        chosen, now["kept"] = selector_loss(model, **vars(frames))
+        chosen, now["kept"] = selector_loss(model, frames)
         loss = loss + recipe.selector_weight * chosen
     return loss, now
 
@@ -245,20 +293,29 @@ def _averaged(log: dict[str, float] | None, now: dict[str, float]) -> dict[str, 
 
 def _begin(recipe: SmallRecipe) -> tuple[ElysiumForConditionalGeneration, ElysiumProcessor]:
     if recipe.start is None:
-        return build_small(
-            captions_of(recipe.data), recipe.text, recipe.elysium, recipe.tower, recipe.vocab_size, recipe.seed
-        )
-    model = ElysiumForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
-    return model, ElysiumProcessor.from_pretrained(recipe.start)
+        captions = captions_of(recipe.data)
+        built = build_small(captions, recipe.text, recipe.elysium, recipe.tower, recipe.vocab_size, recipe.seed)
+        model, processor = built
+    else:
+        model = ElysiumForConditionalGeneration.from_pretrained(recipe.start, dtype=torch.float32)
+        processor = ElysiumProcessor.from_pretrained(recipe.start)
+    model.model.vision_tower.requires_grad_(False)
+    if recipe.tower_lora:
+        with_lora(model, recipe.tower_lora)
+    return model, processor
 
 
 def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in model.state_dict().items() if "vision_tower" not in name}
+    return {name: value for name, value in model.state_dict().items() if _is_trained(name)}
+
+
+def _is_trained(name: str) -> bool:
+    return "vision_tower" not in name or "lora_" in name
 
 
 def _load_trained(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     missing, unexpected = model.load_state_dict(state, strict=False)
-    wrong = [name for name in missing if "vision_tower" not in name] + list(unexpected)
+    wrong = [name for name in missing if _is_trained(name)] + list(unexpected)
     if wrong:
         raise ValueError(f"the checkpoint does not fit the recipe's model: {wrong[:5]}; use another --output.")
 
@@ -283,49 +340,6 @@ def _copy(source: Path, target: Path) -> None:
     os.replace(part, target)
 
 
-@torch.no_grad()
-def validate(model: Any, processor: Any, pool: Pool, bf16: bool, count: int = 192) -> dict[str, float]:
-    """Return mean IoU, and how often it is above 0.5, of boxes that the model writes in the second of two windows."""
-    model.eval()
-    ious, said_absent, truly = [], [], []
-    for first in range(0, min(count, len(pool)), 64):
-        batch = pool.batch(np.arange(first, min(first + 64, len(pool))))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            features = window_features(model, batch["features"][:, :2], batch["boxes"])
-            prompts = tracking_prompts(processor, batch["boxes"][:, 0].numpy())
-            found, presence = greedy_boxes(model, processor, features, prompts)
-        known = ~batch["boxes"][:, 1].isnan().any(-1)
-        ious.append(pairwise_iou(found, batch["boxes"][:, 1].nan_to_num())[known])
-        said_absent.append(presence)
-        truly.append(known)
-    ious, presence, known = torch.cat(ious), torch.cat(said_absent), torch.cat(truly)
-    return {
-        "val_iou": round(ious.mean().item(), 4),
-        "val_50": round((ious > 0.5).float().mean().item(), 4),
-        "present": round(presence[known].mean().item(), 3),
-        "present_if_absent": round(presence[~known].mean().item(), 3),
-    }
-
-
-@torch.no_grad()
-def validate_words(model: Any, processor: Any, scenes: Shards, bf16: bool, count: int = 192) -> dict[str, float]:
-    """Return mean IoU, and how often it is above 0.5, of boxes that the model writes for words in whole pictures."""
-    model.eval()
-    ious, grid = [], model.config.patch_grid
-    for first in range(0, min(count, len(scenes)), 64):
-        rng = np.random.default_rng(first)
-        frames, items = draw_scenes(scenes, 64, {"rec": 1.0}, grid, rng)
-        asked = [i for i, (task, _, _) in enumerate(items) if task is Task.REC]
-        frames = Frames(**{name: value[asked] for name, value in vars(frames).items()})
-        prompts = grounding_prompts(processor, [items[i][2] for i in asked])
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            found, _ = greedy_boxes(model, processor, frames.compressed(model), prompts)
-        true = torch.tensor(np.concatenate([items[i][1] for i in asked]), dtype=torch.float32)
-        ious.append(pairwise_iou(found, true))
-    ious = torch.cat(ious)
-    return {"words_iou": round(ious.mean().item(), 4), "words_50": round((ious > 0.5).float().mean().item(), 4)}
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.small.run", description="Train the small model's decoder.")
@@ -334,11 +348,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--device", default="cpu", help="such as cuda, for a recipe with `fresh: true`")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw the next steps' examples")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override keys of the recipe")
     options = parser.parse_args(arguments)
     prepare_cpu()
     recipe = load_yaml(SmallRecipe, options.recipe, options.set)
-    train(recipe, options.output, options.threads, options.minutes, options.bf16)
+    where = {"device": options.device, "workers": options.workers}
+    train(recipe, options.output, options.threads, options.minutes, options.bf16, **where)
 
 
 if __name__ == "__main__":

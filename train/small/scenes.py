@@ -127,8 +127,8 @@ def _mosaic(material: Material, rng: np.random.Generator) -> Scene:
 
 def _part_with(box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a part of the picture that holds a box, in [0, 1]."""
-    low = np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * np.clip(box[:2], 0, 1)
-    high = 1 - np.minimum(rng.uniform(0, 1, 2) ** 0.7, 1) * (1 - np.clip(box[2:], 0, 1))
+    low = rng.uniform(0, 1, 2) ** 0.7 * np.clip(box[:2], 0, 0.95)
+    high = 1 - rng.uniform(0, 1, 2) ** 0.7 * (1 - np.clip(box[2:], 0, 1))
     return np.concatenate([low, np.maximum(high, low + 0.05)])
 
 

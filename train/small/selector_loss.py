@@ -7,11 +7,14 @@ pictures are known, the same scorer learns within a hundred steps to keep 97 % (
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from modeling_elysium.image_features import patches_in_box, reference_channels
+
+if TYPE_CHECKING:
+    from .batches import Frames
 
 __all__ = ["kept_share", "patches_of_boxes", "selector_loss"]
 
@@ -29,31 +32,21 @@ def patches_of_boxes(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTe
     return torch.stack([patches_in_box(boxes[:, m], grid) for m in range(boxes.shape[1])]).any(0)
 
 
-def selector_loss(
-    model: Any,
-    patches: torch.Tensor,
-    reference: torch.Tensor,
-    known: torch.Tensor,
-    own: torch.BoolTensor,
-    wanted: torch.BoolTensor,
-) -> tuple[torch.Tensor, float]:
+def selector_loss(model: Any, frames: Frames) -> tuple[torch.Tensor, float]:
     """Return cross-entropy between the selector's softmax over patches and the even distribution over the wanted ones.
 
     Args:
         model: `ElysiumForConditionalGeneration` with `reference_similarity`.
-        patches: (F, N, C), see `ElysiumModel.patches`.
-        reference: (F, N, C) patches of each frame's reference.
-        known: (F, 4) box in the reference, NaN where there is none.
-        own: (F,), True for frames that are their own reference.
-        wanted: (F, N) patches that should be kept; frames without any do not count.
+        frames: frames without any wanted patch do not count.
 
     Returns:
         The mean loss, and the mean share of the wanted patches that are kept.
     """
-    inside = patches_in_box(known, model.config.patch_grid)
+    inside = patches_in_box(frames.known, model.config.patch_grid)
     with torch.no_grad():
-        channels = reference_channels(patches, reference, inside, own)
-    scores = model.model.selector.score(patches, channels)
+        channels = reference_channels(frames.patches, frames.reference, inside, frames.own)
+    scores = model.model.selector.score(frames.patches, channels)
+    wanted = frames.wanted
     counts = wanted.any(-1)
     if not counts.any():
         return scores.sum() * 0.0, float("nan")

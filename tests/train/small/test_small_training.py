@@ -18,7 +18,8 @@ from train.small.matcher import matched_boxes
 from train.small.material import Material
 from train.small.objective import answer_loss, box_loss, number_token_ids, pairwise_iou, write_sequences
 from train.small.pool import Pool, encode_crops
-from train.small.run import SmallRecipe, rate_at, train, window_features
+from train.small.run import SmallRecipe, rate_at, train
+from train.small.validation import window_features
 
 from .test_examples import FlatTower, bright_box
 
@@ -52,8 +53,9 @@ def little_shards():
         yield
 
 
-def test_the_recipe_loads_and_is_overridden():
-    path = ROOT / "train" / "recipes" / "small.yaml"
+@pytest.mark.parametrize("name", ["small.yaml", "small-gpu.yaml"])
+def test_the_recipe_loads_and_is_overridden(name):
+    path = ROOT / "train" / "recipes" / name
     recipe = load_yaml(SmallRecipe, path, ["steps=7", "elysium.num_image_tokens=32"])
     assert recipe.steps == 7 and recipe.elysium["num_image_tokens"] == 32
     with pytest.raises(ValueError, match="setps"):
@@ -286,6 +288,18 @@ def test_rows_are_grounded_by_their_words(small, folder, monkeypatch):
     np.testing.assert_allclose(begin[1], [0.4, 0.3, 0.6, 0.5], atol=1e-6)  # corners in order
     results = ope_module.follow_all(model, processor, material, [1], begin=begin)
     np.testing.assert_allclose(results[1]["boxes"][0], begin[1])
+    asked.clear()
+    ope_module.grounded(model, processor, material, [1], by_class=True)
+    assert "Find the bright thing and" in asked[0]
+
+
+def test_chance_draws_first_boxes_of_another_split(folder):
+    material, other = Material(folder, "val"), Material(folder, "train")
+    other.videos[1]["boxes"] = [None, [0.1, 0.2, 0.3, 0.4]]
+    firsts = {tuple(other.videos[0]["boxes"][0]), (0.1, 0.2, 0.3, 0.4)}
+    drawn = [ope_module.by_chance(material, [0, 1], other, seed) for seed in range(8)]
+    assert {tuple(box) for boxes in drawn for box in boxes.values()} == firsts
+    np.testing.assert_array_equal(drawn[3][1], ope_module.by_chance(material, [0, 1], other, 3)[1])
 
 
 def test_the_matcher_puts_the_box_where_it_is_most_alike():

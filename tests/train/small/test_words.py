@@ -1,5 +1,7 @@
 """Words of the small model: colors, expressions that fit one object, whole pictures, what the selector keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from processing_elysium.prompts import Task
 from tests.train.small.tiny_data import write_material, write_sprites
 from train.small import scenes as scenes_module
-from train.small.batches import draw_scenes, draw_windows, joined
+from train.small.batches import Frames, draw_scenes, draw_windows, joined
 from train.small.build import build_small
 from train.small.colors import color_name
 from train.small.material import Material
@@ -88,6 +90,15 @@ def test_boxes_of_a_scene_lie_on_its_objects(tmp_path):
     assert names == {"thing", "lamp", "disc", "bar"}
 
 
+@pytest.mark.parametrize(
+    "box", [[0.2, 0.3, 0.4, 0.5], [0.97, 0.98, 1.0, 1.0], [-0.1, 0.0, 1.1, 1.0], [0.999, 0.2, 1.2, 0.3]]
+)
+def test_a_part_of_a_picture_lies_within_it(box):
+    for seed in range(50):
+        part = scenes_module._part_with(np.array(box), np.random.default_rng(seed))
+        assert (part >= 0).all() and (part <= 1).all() and (part[2:] > part[:2]).all()
+
+
 def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes_module, "MOSAIC_SHARE", 1.0)
     material = Material(write_material(tmp_path), "train")
@@ -162,21 +173,22 @@ def test_the_selector_learns_what_to_keep():
     wanted = torch.zeros(4, 256, dtype=torch.bool)
     wanted[:, 40:52] = True
     patches[wanted] += 1.5 * torch.randn(384, generator=torch.Generator().manual_seed(2))
-    frames = {"patches": patches, "reference": patches, "known": torch.full((4, 4), float("nan")),
-              "own": torch.zeros(4, dtype=torch.bool), "wanted": wanted}  # fmt: skip
-    before, share = selector_loss(model, **frames)
+    frames = Frames(
+        patches, torch.arange(4), torch.full((4, 4), float("nan")), torch.zeros(4, dtype=torch.bool), wanted
+    )
+    before, share = selector_loss(model, frames)
     optimizer = torch.optim.AdamW(model.model.selector.parameters(), lr=1e-2)
     for _ in range(12):
-        loss, _ = selector_loss(model, **frames)
+        loss, _ = selector_loss(model, frames)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    after, learned = selector_loss(model, **frames)
+    after, learned = selector_loss(model, frames)
     assert after < before and learned > 0.99 > share
-    kept = model.model.compress(patches, patches, frames["known"], frames["own"]).kept_indices
+    kept = model.model.compress(patches, patches, frames.known, frames.own).kept_indices
     assert wanted.gather(1, kept).sum() / wanted.sum() > 0.99  # the model keeps what the loss counts as kept
-    nothing = {**frames, "wanted": torch.zeros_like(wanted)}
-    assert selector_loss(model, **nothing)[0].item() == 0.0
+    nothing = replace(frames, wanted=torch.zeros_like(wanted))
+    assert selector_loss(model, nothing)[0].item() == 0.0
 
 
 def test_kept_share_by_hand():
