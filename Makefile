@@ -13,13 +13,14 @@ BOX ?= $(if $(filter examples/sample.mp4,$(VIDEO)),$(SAMPLE_BOX))
 # Processes that run the tests; a file's tests stay together, in order, so that a run is like any other
 WORKERS ?= 2
 NEWEST ?= .venv-newest
+DEEPSPEED ?= .venv-deepspeed
 BIN := $(VENV)/bin
 PARALLEL = -n $(WORKERS) --dist loadfile
 READY := $(BIN)/.elysium-ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
-.PHONY: help setup style types check test coverage test-newest test-slow test-gpu track results bench tiny-model
+.PHONY: help setup style types check test coverage test-newest test-deepspeed test-slow test-gpu track results bench tiny-model
 .PHONY: checkpoint-code clean
 help:           ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +52,12 @@ test-newest:    ## the same with the newest versions of everything, pinned nowhe
 	$(NEWEST)/bin/python -m pip install -q --upgrade --upgrade-strategy eager -e ".[dev]"
 	$(NEWEST)/bin/python -m pip freeze --exclude-editable
 	$(NEWEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
+
+test-deepspeed: ## the tests that skip without DeepSpeed (Linux), in an environment of its own
+	test -x $(DEEPSPEED)/bin/python || $(PYTHON) -m venv $(DEEPSPEED)
+	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt torch
+	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt -e ".[dev,train]"
+	$(DEEPSPEED)/bin/python -m pytest -m slow -k zero tests/train/test_engines.py $(ARGS)
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

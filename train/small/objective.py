@@ -18,6 +18,8 @@ from processing_elysium import ElysiumProcessor
 from processing_elysium.boxes import GRID, format_box
 from processing_elysium.prompts import TRACKING_TASKS, Task
 
+from ..objective import pairwise_iou
+
 __all__ = ["Item", "Sequences", "box_loss", "number_token_ids", "write_sequences"]
 
 # Task, boxes (F, 4), and the class name or, where the question is asked in words, the expression.
@@ -163,14 +165,6 @@ def box_loss(
     mean = (over_all.softmax(-1) * centers).sum(-1)
     iou = pairwise_iou(mean, boxes)
     return entropy, 1 - iou, iou.detach()
-
-
-def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return IoU of (M, 4) corner boxes, (M,)."""
-    side = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    overlap = side.prod(-1)
-    area = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(-1) + (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)
-    return overlap / (area - overlap).clamp(min=1e-6)
 
 
 def answer_loss(
