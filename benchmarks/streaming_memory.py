@@ -135,8 +135,9 @@ def report(results: list[dict[str, Any]], command: str) -> str:
             f"{datetime.date.today()}, `{command}`; {platform.machine()}, {os.cpu_count()} cores, one thread; Python "
             f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}.",
             "",
-            f"Tiny random models, frames of {SIZE[1]} x {SIZE[0]} pixels; a process per row. Resident memory (MiB) once",
-            "a tenth of the frames had come and at the end, a straight line through what lies between (KiB per frame),",
+            f"Tiny random models, frames of {SIZE[1]} x {SIZE[0]} pixels; a process per row. Resident memory (MiB)",
+            "once a tenth of the frames had come and at the end, a straight line through what lies between (KiB per",
+            "frame),",
             f"and that line over {HOUR:,} frames, an hour at 30 per second (GiB).",
             "",
             "| system | frames that ran | minutes | after a tenth | at the end | KiB per frame | an hour, by slope |",
@@ -145,8 +146,8 @@ def report(results: list[dict[str, Any]], command: str) -> str:
             "",
             "The live tracker holds the last two frames, a search window per object and the last five boxes. SAM 2's",
             "session keeps every frame and what it found in it. At the size of its released models, 1024 x 1024",
-            f"pixels, a stored frame alone is {stored / 2**20:.0f} MiB in float32, {stored * HOUR / 2**40:.2f} TiB in an",
-            "hour (counted, not measured).",
+            f"pixels, a stored frame alone is {stored / 2**20:.0f} MiB in float32,",
+            f"{stored * HOUR / 2**40:.2f} TiB in an hour (counted, not measured).",
             "",
         ]
     )
