@@ -67,14 +67,14 @@ def measure(address: str, pid: int, users: int, seconds: float) -> dict[str, Any
         memory.append((round(time.monotonic() - started), round(resident_mb(pid))))
         print(*memory[-1], f"{counts['jobs']} jobs, {len(counts['errors'])} errors", flush=True)
         time.sleep(EVERY_S)
-    waits = sorted(counts["seconds"]) or [float("nan")]
+    waits = sorted(counts["seconds"])
     return {
         "users": users,
         "seconds": round(time.monotonic() - started),
         "jobs": counts["jobs"],
         "errors": counts["errors"],
-        "median_job_s": round(waits[len(waits) // 2], 1),
-        "longest_job_s": round(waits[-1], 1),
+        "median_job_s": round(waits[len(waits) // 2], 1) if waits else None,
+        "longest_job_s": round(waits[-1], 1) if waits else None,
         "memory_mb": memory,
     }
 
