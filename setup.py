@@ -39,6 +39,7 @@ DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
+REVIEW = ["gradio>=6.14"]  # the page of dataset_scripts.review; asks for pillow below 13
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
@@ -75,6 +76,7 @@ setup(
         "plots": PLOTS,
         "baselines": BASELINES,
         "small": SMALL,
+        "review": REVIEW,
         "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,
