@@ -29,7 +29,7 @@ CORE = [
     "rich>=13.0",
 ]
 # OpenCV with its extra modules, which have the trackers CSRT and KCF; it holds all of opencv-python-headless.
-DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
+DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "fsspec>=2023.1", "pyyaml>=6.0.1"]
 # torch.optim.Muon is there from 2.9
 TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", "tensorboard>=2.17", *DATA]
 CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
