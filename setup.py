@@ -29,7 +29,7 @@ CORE = [
     "rich>=13.0",
 ]
 # OpenCV with its extra modules, which have the trackers CSRT and KCF; it holds all of opencv-python-headless.
-DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "pyyaml>=6.0.1"]
+DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "fsspec>=2023.1", "pyyaml>=6.0.1"]
 # torch.optim.Muon is there from 2.9
 TRAIN = ["torch>=2.9", "trl>=1.16,<2", "accelerate>=1.10.1", "tqdm>=4.66", "tensorboard>=2.17", *DATA]
 CONVERT = ["protobuf>=4.25", "sentencepiece>=0.2"]  # for a checkpoint that has tokenizer.model and no tokenizer.json
@@ -43,6 +43,7 @@ LMMS = ["lmms-eval>=0.7.3"]  # which brings half a hundred packages: not part of
 # The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
 DEMO = ["gradio>=6.14,<7", "gradio-image-annotation>=0.5", "pandas>=2.0"]
 BROWSER = ["playwright>=1.50", "gradio-client>=2.0"]  # tests of the page, in the system's Chromium
+REVIEW = ["gradio>=6.14"]  # the page of dataset_scripts.review; asks for pillow below 13
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 TOOLS = [
@@ -83,6 +84,7 @@ setup(
         "small": SMALL,
         "demo": DEMO,
         "browser": DEMO + BROWSER,
+        "review": REVIEW,
         "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,

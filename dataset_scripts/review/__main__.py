@@ -34,9 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("build", type=Path, metavar="BUILD", help="folder (or parquet file) that the pipeline wrote")
-    parser.add_argument(
-        "--log", type=Path, required=True, metavar="FILE", help="decisions, .jsonl"
-    )
+    parser.add_argument("--log", type=Path, required=True, metavar="FILE", help="decisions, .jsonl")
     parser.add_argument("--reviewer", default="", metavar="NAME", help="your name; the page asks for it otherwise")
     parser.add_argument("--split", help="only the rows of this split")
     parser.add_argument("--videos", type=Path, metavar="FOLDER", help="where the videos are (default: BUILD)")
@@ -56,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         rows = [row for row in read_build(options.build) if options.split in (None, row.split)]
         if not rows:
-            raise ValueError(
-                f"{options.build} has no row of the split {options.split!r}; leave out --split."
-            )
+            raise ValueError(f"{options.build} has no row of the split {options.split!r}; leave out --split.")
         videos = options.videos or (options.build if options.build.is_dir() else options.build.parent)
         read_log(options.log)
         with tempfile.TemporaryDirectory(prefix="elysium-review-") as clips:

@@ -59,9 +59,7 @@ def build_page(desk: ReviewDesk, reviewer: str = "") -> Any:
         with gr.Row():
             clip = gr.Video(label="Clip", autoplay=True, loop=True, interactive=False)
             way = gr.Image(label="Way of the object", interactive=False)
-        phrase = gr.Textbox(
-            label="Expression: it must fit this object alone, in the first frame (edit it here)"
-        )
+        phrase = gr.Textbox(label="Expression: it must fit this object alone, in the first frame (edit it here)")
         with gr.Row():
             buttons = {
                 action: gr.Button(f"{action} ({key})", elem_id=f"review-{action}") for key, action in KEYS.items()

@@ -88,7 +88,7 @@ def test_the_command(build, tmp_path, capsys):
 
 def test_the_page_works_over_http(build, tmp_path):
     pytest.importorskip("gradio", minversion="6.14")
-    from gradio_client import Client
+    client_of = pytest.importorskip("gradio_client").Client
 
     from dataset_scripts.review.page import LAUNCH, build_page
 
@@ -99,7 +99,7 @@ def test_the_page_works_over_http(build, tmp_path):
         prevent_thread_lock=True, quiet=True, server_port=None, allowed_paths=[str(tmp_path)], **LAUNCH
     )
     try:
-        client = Client(address, verbose=False)
+        client = client_of(address, verbose=False)
         clip, _, title, phrase, *_ = client.predict("ann", api_name="/begin")
         assert clip is not None and any(row.phrase in title for row in rows)
         client.predict("other words", api_name="/edit")
