@@ -66,7 +66,7 @@ class VideoConfig:
 
     Attributes:
         frame_step: every n-th frame is looked at and written.
-        min_frames: shorter videos (in frames looked at) are dropped; at least 3, so that first, middle and last differ.
+        min_frames: shorter videos (in frames looked at) are dropped; at least 3: first, middle and last differ.
         max_seconds: longer ones are dropped; None takes any length.
         min_side: videos with a shorter side, in pixels, are dropped.
     """

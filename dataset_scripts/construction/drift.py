@@ -7,8 +7,8 @@ seen minus box predicted) is weighed by its covariance; its square, d2 = y' S^-1
 degrees of freedom while the model holds. A trajectory with d2 above the gate in any frame is discarded.
 
 The gate: where the model is right, one frame in 20 lies above 9.5 and one in 200 000 above 30. Objects that turn at a
-wall, shaken cameras and boxes drawn by hand are no Gaussians and reach 30 now and then; a jump by the object's own side
-does nearly always. `docs/data_engine.md` has the shares of true trajectories and of planted jumps on either side.
+wall, shaken cameras and boxes drawn by hand are no Gaussians and reach 30 now and then; a jump by the object's side
+does nearly always.
 """
 
 from __future__ import annotations

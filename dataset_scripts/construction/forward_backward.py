@@ -44,7 +44,8 @@ def return_overlaps(
     Args:
         tracker: who follows.
         backward: the frames, the last one first.
-        first, last: (O, 4) boxes in the first frame and in the last.
+        first: (O, 4) boxes in the first frame.
+        last: (O, 4) boxes in the last.
 
     Returns:
         (O,) IoU of `first` with where the way back ended, 0 where the object was lost.

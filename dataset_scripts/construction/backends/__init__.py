@@ -1,1 +1,1 @@
-"""Grounders and trackers that exist, each behind the protocols of the pipeline; a file is imported when it is asked for."""
+"""Grounders and trackers that exist, each behind the pipeline's protocols; imported when asked for."""

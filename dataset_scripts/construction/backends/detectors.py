@@ -1,7 +1,7 @@
 """Zero-shot detectors of transformers as grounders: Grounding DINO (the paper's), MM-Grounding-DINO, OWLv2, OWL-ViT.
 
-One phrase per picture and pass, so that the score of a box belongs to the whole phrase. The score is what the model gives:
-for the DINOs the highest probability among the phrase's tokens, for the OWLs the probability of the query.
+One phrase per picture and pass, so that the score of a box belongs to the whole phrase. The score is what the model
+gives: for the DINOs the highest probability among the phrase's tokens, for the OWLs the probability of the query.
 """
 
 from __future__ import annotations

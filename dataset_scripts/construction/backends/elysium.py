@@ -1,7 +1,7 @@
 """Elysium itself, as grounder (REC in a single frame) and as tracker.
 
-Its confidence is the geometric mean of the probabilities of a box's digits: how sure the model was of what it wrote, not
-whether an object is there. A model taught to answer `[]` says "not there", which counts as not found.
+Its confidence is the geometric mean of the probabilities of a box's digits: how sure the model was of what it wrote,
+not whether an object is there. A model taught to answer `[]` says "not there", which counts as not found.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """OpenCV's trackers: KCF, CSRT, MIL, and Nano and Vit with the user's ONNX files.
 
-KCF, CSRT and MIL only say whether they still have the object: their confidence is 1 or 0 (MIL never says no). Nano and Vit
-score every frame.
+KCF, CSRT and MIL only say whether they still have the object: their confidence is 1 or 0 (MIL never says no). Nano and
+Vit score every frame.
 """
 
 from __future__ import annotations
