@@ -131,8 +131,8 @@ def _hub(config: InputConfig) -> Iterator[CaptionedVideo]:
         path = video.get("path") if isinstance(video, dict) else video
         if not path or (isinstance(video, dict) and video.get("bytes") and not Path(path).is_file()):
             raise ValueError(
-                f"input.path={config.path!r}, row {number}: the video is stored inside the table; export it to files or "
-                "tars first, and read these with input.kind=table or webdataset."
+                f"input.path={config.path!r}, row {number}: the video is stored inside the table; export it to files "
+                "or tars first, and read these with input.kind=table or webdataset."
             )
         yield _item(config, row, str(path), str(number))
 

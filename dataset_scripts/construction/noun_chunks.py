@@ -1,7 +1,7 @@
 """Stage 1: a caption becomes phrases that may name one object each (paper, section 3, step 1).
 
-spaCy splits the caption into noun phrases; those whose head cannot be followed by one box are dropped by the head's tag,
-morphology, lemma and entity, and by number words. The lists of words are in `words.py`.
+spaCy splits the caption into noun phrases; those whose head cannot be followed by one box are dropped by the head's
+tag, morphology, lemma and entity, and by number words. The lists of words are in `words.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Beyond the paper, off by default: only the longest shot of a video is worked on.
 
-A cut ends what a tracker can follow; the paper leaves such videos to its other filters. PySceneDetect finds the cuts, by
-how much the picture changes against the changes around it, so that a moving camera is no cut.
+A cut ends what a tracker can follow; the paper leaves such videos to its other filters. PySceneDetect finds the cuts,
+by how much the picture changes against the changes around it, so that a moving camera is no cut.
 """
 
 from __future__ import annotations

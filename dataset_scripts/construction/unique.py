@@ -1,7 +1,7 @@
 """Beyond the paper, off by default: the phrase must fit one object only in the first frame.
 
-The authors checked this by hand for their 500 evaluation videos. Here a grounder's boxes above the threshold are merged
-where they overlap, and one must be left.
+The authors checked this by hand for their 500 evaluation videos. Here a grounder's boxes above the threshold are
+merged where they overlap, and one must be left.
 """
 
 from __future__ import annotations

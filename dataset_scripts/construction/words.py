@@ -1,8 +1,8 @@
 """Words that head a noun phrase and still name nothing that one box can follow.
 
-The paper drops "virtual words (time, love, wind, ...)" and "plurals (family, people, two dogs, ...)" and prints no list.
-These lists were written from the captions of stock videos: what cannot be seen, what is a place or the whole picture
-rather than a thing in it, and what is said about the shot. A configuration adds and takes away words
+The paper drops "virtual words (time, love, wind, ...)" and "plurals (family, people, two dogs, ...)" and prints no
+list. These lists were written from the captions of stock videos: what cannot be seen, what is a place or the whole
+picture rather than a thing in it, and what is said about the shot. A configuration adds and takes away words
 (`noun_chunks.virtual_words_add`, `virtual_words_remove`, and the same for groups).
 """
 
@@ -13,15 +13,15 @@ __all__ = ["GROUP_WORDS", "VIRTUAL_WORDS"]
 # Lemmas in lower case, by kind; the kinds are for the reader, the code takes them all.
 _TIME = """
 age afternoon autumn beginning century dawn day daybreak daylight daytime decade dusk end evening fall future
-hour instant lifetime midday midnight minute moment month morning night nighttime noon past period present season second
-spring start summer sunrise sunset time today tomorrow tonight twilight week weekend while winter year yesterday
+hour instant lifetime midday midnight minute moment month morning night nighttime noon past period present season
+second spring start summer sunrise sunset time today tomorrow tonight twilight week weekend while winter year yesterday
 """
 _FEELING_AND_THOUGHT = """
 ambition anger anxiety attention attitude beauty belief calm care celebration chance charm comfort concept confidence
 courage curiosity danger decision depression desire dream emotion energy enjoyment excitement experience faith fear
 feeling freedom friendship fun grief happiness harmony hate help honor hope humor idea imagination impression
-inspiration intention interest joy kindness knowledge laughter leisure life loneliness love luck luxury memory mind mood
-motivation mystery need opinion pain panic passion patience peace plan pleasure power pride problem purpose reason
+inspiration intention interest joy kindness knowledge laughter leisure life loneliness love luck luxury memory mind
+mood motivation mystery need opinion pain panic passion patience peace plan pleasure power pride problem purpose reason
 relaxation respect romance sadness safety satisfaction sense shame shock silence solitude sorrow soul spirit stress
 strength success support surprise sympathy tenderness thought tranquility trust truth victory warmth will wisdom wish
 wonder worry youth

@@ -1,8 +1,8 @@
 """Video segmenters of transformers as trackers: SAM 2, SAM 3's tracker and EdgeTAM; a box is a mask's extent.
 
-The confidence is the sigmoid of `object_score_logits`, with which the models say whether the object is in the frame: it
-is not calibrated, and says nothing about where the mask ends. `temperature` divides the logits, so that a user who has
-fitted one on annotated video can hand it in.
+The confidence is the sigmoid of `object_score_logits`, with which the models say whether the object is in the frame:
+it is not calibrated, and says nothing about where the mask ends. `temperature` divides the logits, so that a user who
+has fitted one on annotated video can hand it in.
 """
 
 from __future__ import annotations
