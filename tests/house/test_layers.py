@@ -57,7 +57,13 @@ ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it
     "modeling_elysium/modeling_elysium.py": 8,
     "tracking_elysium/pipeline_video_tracking.py": 24,
 }
-PACKAGE_OF = {"PIL": "pillow", "cv2": "opencv-contrib-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+PACKAGE_OF = {
+    "scenedetect": "scenedetect-headless",
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python-headless",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+}
 # What a machine that loads a checkpoint folder has in any case; anything else is optional there.
 HUB_REQUIRED = {"torch", "transformers", "numpy", "PIL", "huggingface_hub", "tokenizers", "safetensors"}
 MAX_IMPORT_SECONDS = 0.5
