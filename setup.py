@@ -41,6 +41,7 @@ PLOTS = ["matplotlib>=3.8"]  # of a report
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings>=1.0", "mkdocs>=1.6"]  # of `make docs`, with mkdocstrings' python part
 TOOLS = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -74,6 +75,7 @@ setup(
         "eval": EVAL,
         "plots": PLOTS,
         "baselines": BASELINES,
+        "docs": DOCS,
         "small": SMALL,
         "gguf": GGUF,
         "convert": CONVERT,
