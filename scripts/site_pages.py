@@ -1,7 +1,8 @@
 """Which files are the site's: a hook of mkdocs (`hooks:` in mkdocs.yml).
 
 Pages are README, CONTRIBUTING, CHANGELOG and docs; with them goes every file that a page links to, at its
-place in the repository. A link that works on GitHub therefore works on the site. Pages that `nav` does not name come last, under "More".
+place in the repository. A link that works on GitHub therefore works on the site. Pages that `nav` does not
+name come last, under "More".
 """
 
 from __future__ import annotations
