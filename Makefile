@@ -14,6 +14,8 @@ BOX ?= $(if $(filter examples/sample.mp4,$(VIDEO)),$(SAMPLE_BOX))
 WORKERS ?= 2
 NEWEST ?= .venv-newest
 DEEPSPEED ?= .venv-deepspeed
+# The site is built in an environment of its own: it needs nothing of the packages but their text
+DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 PARALLEL = -n $(WORKERS) --dist loadfile
 READY := $(BIN)/.elysium-ready
@@ -21,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
 .PHONY: help setup style types check test coverage test-newest test-deepspeed test-slow test-gpu track results bench tiny-model
-.PHONY: checkpoint-code clean
+.PHONY: checkpoint-code docs wheel-test clean
 help:           ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -80,6 +82,14 @@ tiny-model: $(READY) ## train the checkpoint of drawn shapes anew (hours; the sa
 
 checkpoint-code: $(READY) ## renew the links of the checkpoints in the clone to the code of the packages
 	$(BIN)/python -m train.checkpoint_code elysium $(DRAWN)
+
+docs:           ## the documentation as a site, in build/site
+	test -x $(DOCS)/bin/mkdocs || ($(PYTHON) -m venv $(DOCS) && \
+	    $(DOCS)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt mkdocs-material "mkdocstrings[python]")
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+wheel-test:     ## build the wheel, install it into a new environment and use it outside the clone
+	tests/external/try_wheel.sh $(PYTHON)
 
 clean:          ## remove what runs wrote (not .venv, not training runs)
 	rm -rf $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage coverage.xml build *.egg-info

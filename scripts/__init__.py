@@ -1,0 +1,1 @@
+"""Tools of the maintainers: the documentation site."""
