@@ -1,7 +1,13 @@
-"""A recipe so small that a stage takes a second."""
+"""A recipe so small that a stage takes a second; and where the shipped ones are."""
+
+from pathlib import Path
 
 from train.config import Recipe, SourceConfig, StageConfig
 from train.miniature.config import BuildConfig, TowerConfig
+
+OTHERS = ("ablation", "small", "small-gpu")  # of train.ablation and train.small, with tests of their own
+FOLDER = Path(__file__).resolve().parents[2] / "train" / "recipes"
+SHIPPED = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in OTHERS]  # that train.sft reads
 
 BUILD = BuildConfig(
     vocab_size=1536,
