@@ -31,16 +31,14 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     rng = np.random.default_rng(0)
     frames = np.repeat(rng.integers(0, 90, (1, 96, 96, 3), dtype=np.uint8), 12, axis=0)
+    patch = rng.integers(180, 256, (30, 30, 3), dtype=np.uint8)
     for number, frame in enumerate(frames):
-        frame[30:60, 20 + 2 * number : 50 + 2 * number] = (
-            rng.integers(150, 256, (30, 30, 3), dtype=np.uint8) // 2 + 125
-        )
+        frame[30:60, 20 + 2 * number : 50 + 2 * number] = patch
     write_video(folder / "a.mp4", frames)
     write_video(folder / "short.mp4", frames[:1])
     (folder / "broken.mp4").write_bytes(b"no video")
-    rows = ["id,video,caption"] + [
-        f"{n},{n}.mp4,A white square moves over two cats." for n in ["a", "short", "broken", "gone"]
-    ]
+    names, words = ("a", "short", "broken", "gone"), "A white square is moving over two cats."
+    rows = ["id,video,caption", *(f"{n},{n}.mp4,{words}" for n in names)]
     (folder / "t.csv").write_text("\n".join(rows))
     config = BuildConfig(
         input=InputConfig("table", str(folder / "t.csv")), output=str(folder / "out"),
