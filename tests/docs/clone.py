@@ -8,9 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from dataset_scripts.review.decisions import append_decision
 from dataset_scripts.synthetic import SyntheticConfig, make_video
 from dataset_scripts.synthetic.write import write_video
 from tests.dataset_scripts.adapters import miniatures
+from tests.dataset_scripts.review.test_decisions import said
+from tests.dataset_scripts.tiny_build import write_build
 from tests.evaluate_metrics.miniatures import lasot, realdata
 from tests.house.source import ROOT
 
@@ -24,7 +27,7 @@ LINKED = (
     "setup.py",
     "Makefile",
 )
-NUM_FRAMES = 10
+NUM_FRAMES = 5
 CORPORA = {
     "llava": miniatures.llava,
     "grit_shards": miniatures.grit,
@@ -53,6 +56,8 @@ def make_clone(root: Path) -> None:
     for name, make in (("DATA", realdata), ("DATA/LaSOT", lasot)):
         (root / name).mkdir()
         make(root / name)
+    for row in write_build(root / "build"):
+        append_decision(root / "decisions.jsonl", said(row))
     _my_videos(root / "my_videos", ("a", "b", "c"))
     _my_videos(root / "held_out", ("d",))
 

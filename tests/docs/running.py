@@ -118,7 +118,7 @@ def _help_of(module: str) -> str:
 
 def _check_module(command: Command, words: list[str]) -> None:
     module, *arguments = words
-    if module == "pip":
+    if module in ("pip", "pytest"):
         return
     stem = ROOT / module.replace(".", "/")
     assert stem.with_suffix(".py").is_file() or (stem / "__main__.py").is_file(), f"{command.line}: no {module}"
