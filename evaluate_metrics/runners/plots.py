@@ -68,10 +68,10 @@ def plot_overview(scored: Sequence[TrackerScores], truths: Sequence[Truth], fold
     _draw_curve(middle, drawn, "precision")
     for one in drawn:
         bins = iou_by_size(folder / one.tracker, truths)
-        right.plot([b.side_px for b in bins], [b.mean_iou for b in bins], marker="o", markersize=3, label=one.tracker)
+        right.plot([b.side_px for b in bins], [b.mean_iou for b in bins], marker="o", markersize=3)
+    # No legend: the colors are those of the other two, and it would cover the lowest curves.
     right.set(xlabel="side of the object in pixels", ylabel="mean IoU of frames", ylim=(0, 1))
     right.grid(alpha=0.3)
-    right.legend(fontsize="x-small")
     figure.tight_layout()
     return [_saved(figure, path)]
 

@@ -22,7 +22,7 @@ from evaluate_metrics.tracking_ope.ope import box_iou
 from processing_elysium.frames import open_video
 
 from . import miniatures
-from .test_run import run
+from .miniature_runs import run
 
 SIZE = (96, 80)
 TRUTH = np.array([[10.0 + 2 * t, 20.0 + t, 24.0, 20.0] for t in range(8)])

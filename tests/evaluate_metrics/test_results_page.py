@@ -12,7 +12,7 @@ from evaluate_metrics.runners.store import Truth, write_lines, write_track
 from evaluate_metrics.video_reg import captions
 
 from . import miniatures
-from .test_run import ListPipe
+from .miniature_runs import ListPipe
 
 
 def test_a_section_takes_its_place_and_leaves_the_others():
