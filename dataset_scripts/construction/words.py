@@ -1,7 +1,7 @@
 """Words that head a noun phrase and still name nothing that one box can follow.
 
 The paper drops "virtual words (time, love, wind, ...)" and "plurals (family, people, two dogs, ...)" and prints no
-list. These lists were written from the captions of stock videos: what cannot be seen, what is a place or the whole
+list. These lists were written by hand: what cannot be seen, what is a place or the whole
 picture rather than a thing in it, and what is said about the shot. A configuration adds and takes away words
 (`noun_chunks.virtual_words_add`, `virtual_words_remove`, and the same for groups).
 """
