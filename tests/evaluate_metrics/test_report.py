@@ -17,7 +17,6 @@ from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
 from evaluate_metrics.runners.splits import groups_of
 from evaluate_metrics.runners.store import Truth, check_same_run, read_truth, write_lines
 from evaluate_metrics.runners.work import Share, run_blocks
-from evaluate_metrics.video_reg import captions
 
 from . import miniatures
 from .miniature_runs import ListPipe, run
@@ -125,18 +124,6 @@ def test_bootstrap():
     assert 0.35 < low < 0.45 and 0.55 < high < 0.65  # 0.5 -+ 1.96 * 0.5 / 10
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
     assert np.isnan(bootstrap_interval([])).all()
-
-
-def test_a_score_that_is_no_mean_of_items_has_no_interval(tmp_path, monkeypatch):
-    monkeypatch.setattr(captions, "java_is_usable", lambda: False)  # it takes seconds to start
-    names = {"a": "the red cat", "b": "a small blue dog on grass"}
-    write_lines(tmp_path / "truth.jsonl", ({"name": name, "references": [text]} for name, text in names.items()))
-    write_lines(tmp_path / "m" / "block-00000.jsonl", [{"name": name, "text": text} for name, text in names.items()])
-    check_same_run(tmp_path / "m" / "run.json", {"tracker": "m"})
-    (one,) = score_task(tmp_path, read_truth(tmp_path), {"task": "elysiumtrack", "split": "test", "ask": "video_reg"})
-    # METEOR of the corpus counts the chunks of all items together: 2 of them, so that it is below 1.
-    assert one.scores["meteor_exact"] < 1 and {item["meteor_exact"] for item in one.per_item.values()} == {1.0}
-    assert "meteor_exact" not in one.intervals and one.intervals["exact_match"] == (1.0, 1.0)
 
 
 def test_groups():
