@@ -38,6 +38,7 @@ QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
+DRAW = ["supervision>=0.26"]  # sv.Detections of results
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 GGUF = ["gguf>=0.10"]  # the language model of the recipe smol
 SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of train/small
@@ -73,14 +74,15 @@ setup(
         "data": DATA,
         "eval": EVAL,
         "plots": PLOTS,
+        "draw": DRAW,
         "baselines": BASELINES,
         "small": SMALL,
         "gguf": GGUF,
         "convert": CONVERT,
         "lora": LORA,
         "quantize": QUANTIZE,
-        "dev": TRAIN + EVAL + PLOTS + CONVERT + LORA + TOOLS,
-        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
+        "dev": TRAIN + EVAL + PLOTS + DRAW + CONVERT + LORA + TOOLS,
+        "all": TRAIN + DISTRIBUTED + EVAL + PLOTS + DRAW + SMALL + GGUF + CONVERT + LORA + QUANTIZE + TOOLS,
     },
     entry_points={"console_scripts": ["elysium=tracking_elysium.cli:main"]},
     classifiers=[
