@@ -30,7 +30,14 @@ def python_files(*folders: str) -> list[Path]:
 NOT_CARRIED = {
     "processing_elysium": {"__init__.py", "registration.py"},
     "modeling_elysium": {"__init__.py", "cli.py", "convert_elysium_weights_to_hf.py"},
-    "tracking_elysium": {"__init__.py", "lmms_eval_plugin.py", "visualize.py", "whole_files.py"},
+    "tracking_elysium": {
+        "__init__.py",
+        "detections.py",
+        "lmms_eval_plugin.py",
+        "masks.py",
+        "visualize.py",
+        "whole_files.py",
+    },
 }
 
 
