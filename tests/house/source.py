@@ -16,6 +16,7 @@ FOLDERS = (
     "benchmarks",
     "space",
     "examples",
+    "fast_boxes",
     "tests",
 )
 
