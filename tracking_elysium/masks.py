@@ -216,7 +216,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     flat = mask.ravel(order="F")
     ends: list[int] = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
     begins = [0, 0] if flat.size and flat[0] else [0]  # a mask that begins with 1 has an empty run of 0 first
-    runs = np.diff([*begins, *ends, flat.size]).tolist()
+    runs: list[int] = np.diff(np.array([*begins, *ends, flat.size])).tolist()
     differences = [run - runs[place - 2] if place > 2 else run for place, run in enumerate(runs)]
     return {"size": list(mask.shape), "counts": "".join(map(_characters, differences))}
 
