@@ -148,7 +148,7 @@ def _masked(
     frames: Iterable[np.ndarray], results: Iterable[dict[str, Any]], segmenter: BoxSegmenter
 ) -> Iterator[dict[str, Any]]:
     size: tuple[int, ...] | None = None
-    nothing = object()
+    nothing: Any = object()
     for number, (frame, result) in enumerate(zip_longest(frames, results, fillvalue=nothing)):
         if frame is nothing or result is nothing:
             ended, more = ("frames", "results") if frame is nothing else ("results", "frames")
@@ -214,9 +214,9 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"`mask` is {mask.dtype} of shape {mask.shape}; pass a bool array (H, W).")
     flat = mask.ravel(order="F")
-    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    ends: list[int] = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
     begins = [0, 0] if flat.size and flat[0] else [0]  # a mask that begins with 1 has an empty run of 0 first
-    runs = np.diff([*begins, *ends, flat.size]).tolist()
+    runs: list[int] = np.diff(np.array([*begins, *ends, flat.size])).tolist()
     differences = [run - runs[place - 2] if place > 2 else run for place, run in enumerate(runs)]
     return {"size": list(mask.shape), "counts": "".join(map(_characters, differences))}
 
