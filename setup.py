@@ -38,6 +38,7 @@ QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
+DRAW = ["supervision>=0.31"]  # sv.Detections of results; earlier ones bring an OpenCV of their own
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 LMMS = ["lmms-eval>=0.7.3"]  # which brings half a hundred packages: not part of `dev` and `all`
 # The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
@@ -83,6 +84,7 @@ setup(
         "data": DATA,
         "eval": EVAL,
         "plots": PLOTS,
+        "draw": DRAW,
         "baselines": BASELINES,
         "lmms": LMMS,
         "docs": DOCS,
@@ -96,18 +98,18 @@ setup(
         "quantize": QUANTIZE,
         "construct": CONSTRUCT,
         "shots": SHOTS,
-        "dev": TRAIN + CONSTRUCT + EVAL + PLOTS + CONVERT + LORA + TOOLS,
+        "dev": TRAIN + CONSTRUCT + EVAL + PLOTS + DRAW + CONVERT + LORA + TOOLS,
         "all": TRAIN
         + DISTRIBUTED
         + EVAL
         + PLOTS
+        + DRAW
         + SMALL
         + GGUF
         + CONVERT
         + LORA
         + QUANTIZE
         + CONSTRUCT
-        + SHOTS
         + TOOLS,
     },
     entry_points={

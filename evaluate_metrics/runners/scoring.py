@@ -37,7 +37,7 @@ class TrackerScores:
     Attributes:
         tracker: its name.
         scores: name of the score -> value.
-        intervals: name -> (low, high), 95 % by bootstrap over sequences or items.
+        intervals: name -> (low, high), 95 % by bootstrap over sequences or items, of scores that are their mean.
         per_item: name of the item -> its scores (None: no frame of it counts).
         expected: items of the task whose truth is public.
         missing: names without result.
@@ -223,7 +223,9 @@ def _answers(folder: Path, truths: Sequence[Truth], ask: str) -> TrackerScores:
     counts = {"items": len(truths), "without answer": sum(unread)}
     unanswered = [t.name for t, empty in zip(truths, unread, strict=True) if empty and t.name in rows]
     per_item: dict[str, dict[str, float] | None] = {t.name: item for t, item in zip(truths, items, strict=True)}
-    intervals = {name: bootstrap_interval([item[name] for item in items]) for name in items[0]}
+    # METEOR of a corpus is no mean of its items' METEOR: their bootstrap says nothing of it, so it has no interval.
+    means = {name: [item[name] for item in items] for name in items[0]}
+    intervals = {name: bootstrap_interval(v) for name, v in means.items() if np.isclose(np.mean(v), scores[name])}
     result = TrackerScores(folder.name, scores, intervals, per_item, len(truths), missing, [], counts, unanswered)
     if ask == "vqa":
         result.judged, stale = read_judged(folder, [truth.name for truth in truths], texts)

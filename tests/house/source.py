@@ -16,6 +16,7 @@ FOLDERS = (
     "benchmarks",
     "space",
     "examples",
+    "fast_boxes",
     "tests",
 )
 
@@ -30,7 +31,14 @@ def python_files(*folders: str) -> list[Path]:
 NOT_CARRIED = {
     "processing_elysium": {"__init__.py", "registration.py"},
     "modeling_elysium": {"__init__.py", "cli.py", "convert_elysium_weights_to_hf.py"},
-    "tracking_elysium": {"__init__.py", "lmms_eval_plugin.py", "visualize.py", "whole_files.py"},
+    "tracking_elysium": {
+        "__init__.py",
+        "detections.py",
+        "lmms_eval_plugin.py",
+        "masks.py",
+        "visualize.py",
+        "whole_files.py",
+    },
 }
 
 

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "benchmarks": {"dataset_scripts", "evaluate_metrics", "train", *ALL_SHIPPED},
     "space": ALL_SHIPPED,
     "scripts": {"dataset_scripts", "evaluate_metrics", "train", *ALL_SHIPPED},
+    "fast_boxes": set(),  # a folder for the Hub, for models of others
     "examples": {"dataset_scripts", "evaluate_metrics", *ALL_SHIPPED},
 }
 # Files that no checkpoint carries: registration, conversion and the command line join packages, along the flow.
