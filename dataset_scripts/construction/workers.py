@@ -142,6 +142,8 @@ def _work(config: BuildConfig, device: str, connection: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _one_thread(device)
     try:
+        import filterpy.kalman  # noqa: F401  imported by a stage at first use, on the time of the first video
+
         from .backends.make import make_components
 
         processor = VideoProcessor(config, make_components(config, device))

@@ -65,7 +65,7 @@ def fakes(monkeypatch):
 
 def settings(videos, output, table="bad.jsonl", delay_s=0.0, **changes):
     return BuildConfig(
-        input=InputConfig("table", str(videos / table)), output=str(output), timeout_s=8.0, shard_size=4,
+        input=InputConfig("table", str(videos / table)), output=str(output), timeout_s=10.0, shard_size=4,
         grounder=BackendConfig("custom", {"factory": "fake_backends:Grounder", "delay_s": delay_s}),
         tracker=BackendConfig("custom", {"factory": "fake_backends:Trackers"}),
     ) if not changes else dataclasses.replace(settings(videos, output, table, delay_s), **changes)  # fmt: skip
@@ -156,6 +156,7 @@ def test_components_that_cannot_be_built_are_an_error_of_the_settings(videos, tm
         run_build(config, read_inputs(config.input))
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_the_finished_shards_kept(videos, monkeypatch):
     config = settings(videos, videos / "full", "good.csv", shard_size=20)
     real, written = executor.write_trajectories, []
@@ -177,6 +178,7 @@ def test_a_full_disk_stops_with_the_finished_shards_kept(videos, monkeypatch):
     assert [row.video_id for row in read_trajectories(videos / "full")] == [str(n) for n in range(60)]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_files(videos):
     """Kill the command with SIGKILL after random numbers of shards, then let it finish."""
     draw = random.Random(0)
@@ -195,13 +197,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(videos):
         time.sleep(draw.random() * 0.2)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=600)
     calm = settings(videos, videos / "calm", "good.csv", delay_s=0.05)
     run_build(calm, read_inputs(calm.input))
     assert content(videos / "killed") == content(videos / "calm")
     assert len(content(videos / "calm")[0]) == 15
 
 
+@pytest.mark.slow
 def test_the_command_estimates_and_names_errors(videos, tmp_path, capsys):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(to_plain(settings(videos, tmp_path / "dry", "good.csv"))))
