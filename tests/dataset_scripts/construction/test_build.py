@@ -138,7 +138,7 @@ def test_what_does_not_belong_together_is_refused(one_process, videos, change, w
         folder.mkdir(exist_ok=True)
         shutil.copy(one_process / "shard-00000.parquet", folder)
         change, words = {"output": str(folder)}, "not of a build"
-    config = settings(videos, one_process, **change)
+    config = dataclasses.replace(settings(videos, one_process), **change)
     with pytest.raises(ValueError, match=words):
         run_build(config, read_inputs(config.input))
 
