@@ -12,7 +12,6 @@ from transformers import pipeline
 from dataset_scripts.records import ObjectTrack
 from dataset_scripts.synthetic import SyntheticClip, SyntheticConfig, make_clip
 from evaluate_metrics.rec_accuracy.rec import evaluate_rec
-from evaluate_metrics.runners.synthetic import boxes_of
 from evaluate_metrics.tracking_ope.ope import evaluate_ope
 from processing_elysium.boxes import format_boxes, parse_boxes, xyxy_to_xywh
 
@@ -58,6 +57,15 @@ def score_model(folder: Path, settings: EvaluationConfig, device: str) -> dict[s
             tracked[task] += [boxes_of(found, settings.frames) for found in answers]
         tracks += [track for _, track in drawn]
     return scores | {task: _auc(boxes, tracks, size) for task, boxes in tracked.items()}
+
+
+def boxes_of(frames: list[dict[str, Any]], num_frames: int) -> np.ndarray:
+    """Turn the pipeline's output of one object into boxes (F, 4) xyxy in pixels, NaN where there is none."""
+    boxes = np.full((num_frames, 4), np.nan)
+    for frame in frames:
+        for item in frame["objects"]:
+            boxes[frame["frame"]] = [item["box"][key] for key in ("xmin", "ymin", "xmax", "ymax")]
+    return boxes
 
 
 def limits(settings: EvaluationConfig, size: int) -> dict[str, float]:
