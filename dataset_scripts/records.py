@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ObjectTrack", "VideoRecord", "parse_record", "read_record", "read_records", "write_records"]
+__all__ = ["ObjectTrack", "VideoRecord", "parse_record", "part_file", "read_record", "read_records", "write_records"]
 
 ROLES = ("system", "user", "assistant")
 # A corner farther out than this many frame widths is in pixels, not relative to the frame.
@@ -325,11 +325,25 @@ def write_records(path: str | os.PathLike[str], records: Iterable[VideoRecord]) 
     write_json_lines(path, (record.to_json() for record in records))
 
 
+def part_file(target: str | os.PathLike[str], suffix: str = ".part") -> tuple[int, str]:
+    """Make a new file beside `target` to write and then move onto it, with the permissions of a file opened anew.
+
+    Returns:
+        The open descriptor and the path.
+    """
+    target = Path(target)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=suffix)
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)  # mkstemp lets nobody else read
+    return handle, temporary
+
+
 def write_json_lines(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per line, atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    handle, temporary = part_file(path)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             for row in rows:

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..records import VideoRecord, write_records
+from ..records import VideoRecord, part_file, write_records
 from . import ADAPTERS, Reading, Skipped, load_adapter, open_corpus
 
 __all__ = ["main", "make_parser"]
@@ -175,7 +174,7 @@ def _save(options: argparse.Namespace, drawn: list[VideoRecord]) -> None:
     target = options.contact_sheet
     sheet = contact_sheet(drawn)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
+    handle, part = part_file(target, target.suffix)
     os.close(handle)
     try:
         sheet.save(part, quality=85)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ..plain import read_yaml, to_plain
+from ..records import part_file
 from .config import WITHOUT_EFFECT, BuildConfig, fingerprint
 
 __all__ = ["MANIFEST", "Manifest", "ShardEntry"]
@@ -162,7 +162,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    handle, temporary = part_file(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

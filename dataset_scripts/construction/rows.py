@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..records import ObjectTrack, VideoRecord
+from ..records import ObjectTrack, VideoRecord, part_file
 
 __all__ = ["TRAJECTORY_SCHEMA", "Trajectory", "read_trajectories", "write_trajectories"]
 
@@ -130,7 +129,7 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([trajectory.to_row() for trajectory in trajectories], schema=TRAJECTORY_SCHEMA)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    handle, temporary = part_file(path)
     os.close(handle)
     try:
         pq.write_table(table, temporary, compression="zstd")

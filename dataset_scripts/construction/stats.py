@@ -6,13 +6,13 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..records import part_file
 from .builds import read_build, video_path
 from .funnel import Funnel, read_funnel
 from .measures import MEASURES, Measured, measure, table_lines
@@ -57,7 +57,7 @@ class _part:  # noqa: N801 - read as a verb: `with _part(file) as part`
 
     def __init__(self, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, self.name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
+        handle, self.name = part_file(target, target.suffix)
         os.close(handle)
 
     def __enter__(self) -> str:

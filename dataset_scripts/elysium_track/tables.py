@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from processing_elysium.frames import open_video
 
 from ..construction.builds import is_address, video_path
 from ..construction.rows import Trajectory
+from ..records import part_file
 from .elysium_track import evenly, features_of, jpeg, task_row
 from .plan import PublishSettings
 
@@ -110,7 +110,7 @@ def _write(rows: Iterable[dict[str, Any]], features: datasets.Features, target: 
 def _whole(target: Path) -> Iterator[Path]:
     """Give a file to write that becomes `target` once the block has ended well."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    handle, name = part_file(target)
     os.close(handle)
     part = Path(name)
     try:

@@ -148,3 +148,9 @@ def test_the_samples_are_records(path, frames, objects):
 def test_what_is_no_record_is_named():
     with pytest.raises(ValueError, match=r"setup.py"):
         read_record(ROOT / "setup.py")
+
+
+def test_what_is_written_has_the_permissions_of_any_new_file(tmp_path):
+    write_records(tmp_path / "records.jsonl", [])
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "records.jsonl").stat().st_mode == (tmp_path / "plain").stat().st_mode
