@@ -1,6 +1,7 @@
 """Every command and snippet of README and docs runs, or says why it does not and is checked as far as that goes."""
 
 import os
+import shutil
 
 import pytest
 
@@ -13,16 +14,23 @@ PAGES_WITH_SNIPPETS = [page for page in PAGES if SNIPPETS[page]]
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone")
+def made_clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "clone"
+    folder.mkdir()
     make_clone(folder)
     return folder
+
+
+@pytest.fixture
+def clone(made_clone, tmp_path):
+    """A copy for each page: what the commands of one page write is not there on the next."""
+    return shutil.copytree(made_clone, tmp_path / "clone", symlinks=True)
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_SNIPPETS)
 def test_the_page_runs(page, clone, monkeypatch, tmp_path):
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(clone)
     names = {"__name__": "__main__"}
     for snippet in SNIPPETS[page]:
