@@ -46,11 +46,14 @@ def sot_text(item: Item) -> str:
     box = written(np.array(item["boxes"][0]), box_format, _size(item))
     if box_format == "elysium":
         return render_prompt(Task.SOT, box=box)
-    count = len(item["frames"])
-    return (
-        f"These are {count} frames of a video. In frame 1 an object is at {box}. Where is it in every frame? "
-        f"{FORMATS[box_format].about} {'' if 'JSON' in FORMATS[box_format].about else ANSWER_PER_FRAME}"
-    ).strip()
+    return _about_video(item, f"In frame 1 an object is at {box}. Where is it in every frame?")
+
+
+def _about_video(item: Item, question: str) -> str:
+    """A question to a model that knows no prompts of ours, and how its boxes are to be written."""
+    about = FORMATS[_format(item)].about
+    rest = "" if "JSON" in about else ANSWER_PER_FRAME
+    return f"These are {len(item['frames'])} frames of a video. {question} {about} {rest}".strip()
 
 
 def rsot_text(item: Item) -> str:
@@ -58,11 +61,7 @@ def rsot_text(item: Item) -> str:
     box_format = _format(item)
     if box_format == "elysium":
         return render_prompt(Task.RSOT, expression=item["words"])
-    count = len(item["frames"])
-    return (
-        f"These are {count} frames of a video. Where is this object in every frame: {item['words']}? "
-        f"{FORMATS[box_format].about} {'' if 'JSON' in FORMATS[box_format].about else ANSWER_PER_FRAME}"
-    ).strip()
+    return _about_video(item, f"Where is this object in every frame: {item['words']}?")
 
 
 def video_reg_text(item: Item) -> str:
