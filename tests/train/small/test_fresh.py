@@ -89,7 +89,7 @@ def test_workers_draw_what_one_process_draws(folder, small):
     assert len(alone) == len(ahead) == 3
     for drawn, same in zip(alone, ahead, strict=True):
         for one, two in zip(drawn, same, strict=True):
-            for name, value in ([] if one is None else vars(one).items()):
+            for name, value in [] if one is None else vars(one).items():
                 torch.testing.assert_close(value, getattr(two, name), equal_nan=True, msg=name)
 
 
