@@ -50,6 +50,8 @@ class VideoFrame:
 
     def asked(self, expression: str) -> VideoFrame:
         """Return this frame as one in which something is looked for: the same object for the same words."""
+        if self.expression == expression:
+            return self
         frame = self._asked.get(expression)
         if frame is None:
             frame = VideoFrame(self.index, self.timestamp, self.image, expression=expression, shows=self)

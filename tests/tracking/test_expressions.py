@@ -60,6 +60,7 @@ def test_features_depend_on_the_words_and_the_tower_runs_once(model, tower_frame
             torch.testing.assert_close(frame.features, tokens)
     assert not torch.allclose(of_dog[0].features, of_car[0].features)
     assert shown[0].asked("the dog") is of_dog[0] and shown[0].pixels is None
+    assert of_dog[0].asked("the dog") is of_dog[0]
 
 
 def test_frames_are_freed_at_once():
