@@ -7,6 +7,7 @@ tracked box's width (left and right side) or height (top and bottom). Their IoU 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -67,9 +68,10 @@ def drawn_boxes(keyframes: list[Keyframe], num_frames: int) -> np.ndarray:
         num_frames: F.
     """
     boxes = np.full((num_frames, 4), np.nan)
-    for key, following in zip(keyframes, [*keyframes[1:], None], strict=True):
+    for key in keyframes:
         boxes[key.frame] = key.box
-        if following is not None and key.carries_on:
+    for key, following in pairwise(keyframes):
+        if key.carries_on:
             share = np.linspace(0, 1, following.frame - key.frame + 1)[:, None]
             boxes[key.frame : following.frame + 1] = key.box + share * (following.box - key.box)
     return boxes

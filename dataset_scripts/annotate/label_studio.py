@@ -186,7 +186,7 @@ def _step(key: Keyframe, video: OpenedVideo, clock: _Clock, drawn: dict[str, Any
     numbers = [round(v, DECIMALS) for v in (x1, y1, x2 - x1, y2 - y1)]
     step: dict[str, Any] = {
         "frame": key.frame, "enabled": key.carries_on, "rotation": 0,
-        "time": round((key.frame - 1) * video.num_frames / clock.counted / video.fps, 6),
+        "time": round(key.frame * video.num_frames / clock.counted / video.fps, 6),
         **dict(zip(SHOWN, numbers, strict=True)), "score": round(key.score, 4),
     }  # fmt: skip
     if drawn is None:
