@@ -10,7 +10,7 @@ import numpy as np
 from .items import PoisonedVideoError
 from .protocols import ClipTracker, StepTracker, StepTrackers
 
-__all__ = ["Tracked", "TrackingConfig", "follow_objects"]
+__all__ = ["Tracked", "TrackingConfig", "follow_frames", "follow_objects"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def follow_objects(
     """
     tracks = [Tracked() for _ in boxes]
     alive = np.ones(len(boxes), dtype=bool)
-    steps = (
-        _clips(tracker, frames, boxes) if isinstance(tracker, ClipTracker) else _steps(tracker, frames, boxes, alive)
-    )
+    steps = follow_frames(tracker, frames, boxes, alive)
     try:
         for number, (now, scores) in enumerate(steps):
             for position in np.flatnonzero(alive):
@@ -86,6 +84,28 @@ def follow_objects(
     except Exception as error:  # whatever a foreign tracker raises, the run goes on
         raise PoisonedVideoError("tracker_error", f"{type(error).__name__}: {error}") from error
     return tracks
+
+
+def follow_frames(
+    tracker: StepTrackers | ClipTracker, frames: Iterable[np.ndarray], boxes: np.ndarray, alive: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Follow O objects with a tracker of either kind.
+
+    Args:
+        tracker: who follows.
+        frames: uint8 RGB (H, W, 3), the first one is that of `boxes`.
+        boxes: (O, 4).
+        alive: (O,) bool, the caller's to change: a tracker of single objects is not asked about the others any more.
+
+    Yields:
+        For every frame, the first one included, boxes (O, 4), NaN where lost, and confidences (O,).
+
+    Raises:
+        PoisonedVideoError: answers have another length than the objects.
+    """
+    if isinstance(tracker, ClipTracker):
+        return _clips(tracker, frames, boxes)
+    return _steps(tracker, frames, boxes, alive)
 
 
 def _problem(box: np.ndarray, score: float, config: TrackingConfig) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .opencv import KINDS, OpenCVTracker
+from .opencv import KINDS, OpenCVBaseline
 from .track import KeepFirst, RoundingOracle, Tracker
 
 __all__ = ["NAMES", "make_tracker"]
@@ -39,7 +39,7 @@ def make_tracker(
     if name == "rounding_oracle":
         return RoundingOracle()
     if name in KINDS:
-        return OpenCVTracker(name, onnx if KINDS[name][1] else ())
+        return OpenCVBaseline(name, onnx if KINDS[name][1] else ())
     if name == "rec_per_frame":
         from .per_frame import RecPerFrame
 

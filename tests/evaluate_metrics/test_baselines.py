@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate_metrics.baselines.opencv import OpenCVTracker, _whole
+from dataset_scripts.construction.backends.opencv import KINDS, OpenCVTrackers, whole_pixels
+from evaluate_metrics.baselines.opencv import OpenCVBaseline
 from evaluate_metrics.baselines.per_frame import DetectorPerFrame, RecPerFrame
 from evaluate_metrics.baselines.sam2_video import Sam2VideoTracker, box_of_mask
 from evaluate_metrics.baselines.track import KeepFirst, RoundingOracle
@@ -59,7 +60,7 @@ def test_the_ceiling_says_nothing_where_there_is_no_truth(sequence):
 
 @pytest.mark.parametrize("kind", ["csrt", "kcf", "mil"])
 def test_opencv_follows_and_repeats_itself(sequence, kind):
-    tracker = OpenCVTracker(kind)
+    tracker = OpenCVBaseline(kind)
     boxes = tracker.track(sequence, "sot").boxes_xywh_px
     assert (boxes[0] == TRUTH[0]).all()
     floor = box_iou(KeepFirst().track(sequence, "sot").boxes_xywh_px, TRUTH).mean()
@@ -76,8 +77,8 @@ def test_a_lost_object_has_no_box(sequence, monkeypatch):
             return False, (0, 0, 0, 0)
 
     seen = []
-    tracker = OpenCVTracker("kcf")
-    monkeypatch.setattr(tracker, "_made", lambda: seen.append(Loser()) or seen[-1])
+    tracker = OpenCVBaseline("kcf")
+    monkeypatch.setattr(tracker._trackers, "_made", lambda: seen.append(Loser()) or seen[-1])
     boxes = tracker.track(sequence, "sot").boxes_xywh_px
     assert np.isnan(boxes[1:]).all() and seen[0].box == (10, 20, 24, 20)
     first = next(frames())
@@ -90,12 +91,10 @@ def test_opencv_of_other_versions(monkeypatch):
         home.TrackerMOCK = type("TrackerMOCK", (), {"create": staticmethod(maker)} if method else {})
         home.TrackerMOCK_create = maker
         monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(__version__="4.5", legacy=home))
-        monkeypatch.setitem(
-            __import__("evaluate_metrics.baselines.opencv", fromlist=["KINDS"]).KINDS, "mock", ("TrackerMOCK", ())
-        )
-        assert OpenCVTracker("mock")._made() == "made"
+        monkeypatch.setitem(KINDS, "mock", ("TrackerMOCK", ()))
+        assert OpenCVTrackers("mock", threads=None)._made() == "made"
     with pytest.raises(ValueError, match="OpenCV 4.5 has no TrackerCSRT; .pip install opencv-contrib"):
-        OpenCVTracker("csrt")
+        OpenCVBaseline("csrt")
 
 
 def test_onnx_files_are_handed_over(tmp_path, monkeypatch):
@@ -108,7 +107,7 @@ def test_onnx_files_are_handed_over(tmp_path, monkeypatch):
         TrackerNano_Params=types.SimpleNamespace,
     )
     monkeypatch.setitem(sys.modules, "cv2", home)
-    OpenCVTracker("nano", (str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")))._made()
+    OpenCVBaseline("nano", (str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")))._trackers._made()
     assert (given[0].backbone[-6:], given[0].neckhead[-6:]) == ("a.onnx", "b.onnx")
     for kind, names in (("Nano", ("backbone", "neckhead")), ("Vit", ("net",))):
         assert all(hasattr(getattr(cv2, f"Tracker{kind}_Params")(), name) for name in names)
@@ -117,13 +116,13 @@ def test_onnx_files_are_handed_over(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("box", "whole"),
     [
-        ((1.6, 2.4, 5.5, 0.2), (2, 2, 6, 1)),
+        ((1.6, 2.4, 5.5, 0.2), (2, 2, 6, 2)),
         ((-3.0, 0.0, 9.0, 4.0), (0, 0, 9, 4)),
-        ((95.4, 79.0, 9.0, 9.0), (95, 79, 1, 1)),
+        ((95.4, 79.0, 9.0, 9.0), (94, 78, 2, 2)),
     ],
 )
 def test_first_boxes_are_whole_and_inside(box, whole):
-    assert _whole(np.array(box), (80, 96, 3)) == whole
+    assert whole_pixels(np.array(box), (80, 96, 3)) == whole
 
 
 class FramePipe:
@@ -264,7 +263,7 @@ def test_box_of_a_mask():
 def test_who_is_asked_how(sequence, name, ask):
     made = {"rec_per_frame": RecPerFrame(None), "detector_per_frame": DetectorPerFrame(None)}
     with pytest.raises(ValueError, match=f"{name}' is asked by"):
-        (made.get(name) or OpenCVTracker(name)).track(sequence, ask)
+        (made.get(name) or OpenCVBaseline(name)).track(sequence, ask)
 
 
 def test_names_are_those_of_the_table():

@@ -47,7 +47,7 @@ JOINTS = {
     # Runners put a model and a benchmark together; the metric folders below them stay self-contained.
     "evaluate_metrics/runners/*.py": {"dataset_scripts", *ALL_SHIPPED},
     "evaluate_metrics/readers/*.py": {"dataset_scripts", "processing_elysium"},
-    "evaluate_metrics/baselines/*.py": {"processing_elysium"},
+    "evaluate_metrics/baselines/*.py": {"dataset_scripts", "processing_elysium"},
     "evaluate_metrics/lmms_tasks/*.py": {"processing_elysium"},
     # Backends and annotation servers load a tracker of ours as they load any other.
     "dataset_scripts/construction/backends/*.py": ALL_SHIPPED,

@@ -8,8 +8,9 @@ from typing import Any
 from ..config import BackendConfig, BuildConfig
 from ..noun_chunks import load_spacy
 from ..process import Components
+from ..protocols import ClipTracker, Grounder, StepTrackers
 
-__all__ = ["GROUNDERS", "TRACKERS", "make_components"]
+__all__ = ["GROUNDERS", "TRACKERS", "make_components", "make_grounder", "make_tracker"]
 
 # kind -> module beside this one, class
 GROUNDERS = {
@@ -40,9 +41,19 @@ def make_components(config: BuildConfig, device: str) -> Components:
     """
     return Components(
         load_spacy(config.noun_chunks.model),
-        _make("grounder", GROUNDERS, config.grounder, device, config.seed),
-        _make("tracker", TRACKERS, config.tracker, device, config.seed),
+        make_grounder(config.grounder, device, config.seed),
+        make_tracker(config.tracker, device, config.seed),
     )
+
+
+def make_grounder(asked: BackendConfig, device: str, seed: int = 0) -> Grounder:
+    """Build a grounder; for errors see `make_components`."""
+    return _make("grounder", GROUNDERS, asked, device, seed)
+
+
+def make_tracker(asked: BackendConfig, device: str, seed: int = 0) -> StepTrackers | ClipTracker:
+    """Build a tracker; for errors see `make_components`."""
+    return _make("tracker", TRACKERS, asked, device, seed)
 
 
 def _make(role: str, table: dict[str, tuple[str, str]], asked: BackendConfig, device: str, seed: int) -> Any:
