@@ -19,7 +19,7 @@ import yaml
 
 from dataset_scripts.construction import executor
 from dataset_scripts.construction.build import main
-from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig
+from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig
 from dataset_scripts.construction.executor import run_build
 from dataset_scripts.construction.inputs import read_inputs
 from dataset_scripts.construction.manifest import MANIFEST
@@ -107,6 +107,39 @@ def test_two_processes_write_the_same(one_process, videos, tmp_path):
     assert content(videos / "out2") == content(one_process)
 
 
+@pytest.mark.slow
+def test_ray_writes_the_same_and_goes_on_where_the_local_executor_stopped(one_process, videos, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
+    pool = RayConfig(min_actors=1, max_actors=2, num_cpus=0.5, batch_size=2)
+    config = settings(videos, videos / "on_ray", executor="ray", ray=pool)
+    shutil.copytree(one_process, config.folder)
+    (config.folder / "shard-00002.parquet").unlink()
+    skipped, results = [], []
+    run_build(config, read_inputs(config.input), results.append, skipped.append)
+    assert [entry.shard for entry in skipped] == [0, 1, 3] and len(results) == 4
+    assert content(config.folder) == content(one_process)
+    config = dataclasses.replace(config, output=str(videos / "on_ray_alone"))
+    run_build(config, read_inputs(config.input))
+    assert content(config.folder) == content(one_process)
+    assert not ray.is_initialized() and not list(config.folder.glob("work-*"))
+    for change, words in (
+        ({"ray": RayConfig(num_gpus=64.5)}, "64.5 GPU each need 64.5, and the cluster has"),
+        ({"tracker": BackendConfig("custom", {"factory": "fake_backends:Nobody"})}, "Nobody"),
+    ):
+        config = dataclasses.replace(config, output=str(videos / "on_ray_refused"), **change)
+        with pytest.raises(ValueError, match=words):
+            run_build(config, read_inputs(config.input))
+        shutil.rmtree(config.folder)
+
+
+def test_without_ray_the_executor_says_what_to_install(videos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = settings(videos, tmp_path / "out", executor="ray")
+    with pytest.raises(ImportError, match=r"elysium\[ray\].*executor: local"):
+        run_build(config, read_inputs(config.input))
+
+
 def test_a_finished_build_starts_no_worker_and_a_lost_shard_is_made_again(one_process, videos, tmp_path, monkeypatch):
     before = content(one_process)
     config = settings(videos, one_process)
@@ -128,7 +161,6 @@ def test_a_finished_build_starts_no_worker_and_a_lost_shard_is_made_again(one_pr
     [
         ({"seed": 5}, "other settings.*seed"),
         ({"shard_size": 3}, "other settings.*shard_size"),
-        ({"executor": "ray"}, "Ray Data"),
         ({"output": "{videos}"}, None),
     ],
 )
