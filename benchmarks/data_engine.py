@@ -132,18 +132,19 @@ def settings(args: argparse.Namespace, name: str, build: str, **changes: Any) ->
     draw_set(folder, args.videos, args.seed) if where == "drawn" else encode_real(folder, args.real, args.seed)
     return BuildConfig(
         input=InputConfig("table", str(folder / "videos.jsonl")), output=str(args.output / "builds" / build),
-        grounder=_backend(folder, grounder, "OracleGrounder"), tracker=_backend(folder, tracker, "PlantedTrackers"),
+        grounder=_backend(folder, "grounder", grounder), tracker=_backend(folder, "tracker", tracker),
         shard_size=10, **changes,
     )  # fmt: skip
 
 
-def _backend(folder: Path, name: str, oracle: str) -> BackendConfig:
-    if name in ("oracle", "planted"):
-        options = {"factory": f"benchmarks.data_engine_set:{oracle}", "truth": str(folder)}
-        return BackendConfig("custom", options)
+def _backend(folder: Path, role: str, name: str) -> BackendConfig:
+    """Return a backend whose worker counts processor seconds, see `benchmarks.data_engine_set.backend`."""
+    options = {"truth": str(folder)} if name in ("oracle", "planted") else {}
+    kind = name
     if name in CHECKPOINTS:
-        return BackendConfig("elysium", {"checkpoint": str(CHECKPOINTS[name])})
-    return BackendConfig(name)
+        kind, options = "elysium", {"checkpoint": str(CHECKPOINTS[name])}
+    factory = "benchmarks.data_engine_set:backend"
+    return BackendConfig("custom", {"factory": factory, "role": role, "kind": kind, "options": options})
 
 
 def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
