@@ -129,7 +129,7 @@ def _cluster(ray: Any, settings: RayConfig) -> Iterator[None]:
     if mine and settings.address is not None:
         ray.init(address=settings.address, logging_level="warning")
     elif mine:
-        cpus = math.ceil(settings.max_actors * settings.num_cpus)
+        cpus = math.ceil(settings.max_actors * settings.num_cpus) + 1  # Ray plans with a little room
         ray.init(num_cpus=cpus, include_dashboard=False, logging_level="warning", object_store_memory=STORE_BYTES)
     try:
         _check_fit(ray, settings)
