@@ -100,6 +100,7 @@ class RayConfig:
         address: of a running cluster ("auto": the one this machine is in); None starts one here.
         min_actors, max_actors: bounds of the pool; each actor holds one grounder and one tracker.
         num_cpus, num_gpus: of an actor; a fraction of a GPU lets several share it.
+        batch_size: videos that an actor is handed at a time; it holds at most two such batches.
     """
 
     address: str | None = None
@@ -107,10 +108,15 @@ class RayConfig:
     max_actors: int = 2
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    batch_size: int = 4
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_actors <= self.max_actors:
             raise ValueError(f"ray: need 1 <= min_actors <= max_actors; got {self.min_actors}, {self.max_actors}.")
+        if not self.num_cpus > 0 or self.num_gpus < 0:
+            raise ValueError(f"ray: need num_cpus > 0 and num_gpus >= 0; got {self.num_cpus}, {self.num_gpus}.")
+        if self.batch_size < 1:
+            raise ValueError(f"ray.batch_size={self.batch_size} must be at least 1.")
 
 
 @dataclass(frozen=True)

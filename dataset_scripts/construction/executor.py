@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine: videos in input order are cut into shards, each finished whole or not at all."""
+"""Runs the pipeline: videos in input order are cut into shards, each finished whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ ORDER = (
     "drift", "consistency", "forward_backward",
 )  # fmt: skip
 DETAIL = 300  # characters of a quarantined video's detail
-Place = tuple[int, int]  # number of a shard, position in it
+Place = tuple[int, int, str]  # number of a shard, position in it, id of the video there
 
 
 @dataclass
 class _Shard:
-    """A shard in work."""
+    """A shard in work; `results` has id and result by position."""
 
     number: int
-    ids: list[str]
+    size: int
     digest: str
-    results: dict[int, VideoResult] = field(default_factory=dict)
+    results: dict[int, tuple[str, VideoResult]] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
-        return len(self.results) == len(self.ids)
+        return len(self.results) == self.size
 
 
 def run_build(
@@ -65,20 +65,25 @@ def run_build(
         ValueError: the build is another's (see `Manifest`), the input has changed, or components cannot be built.
         OSError: the disk is full; finished shards are kept.
     """
-    if config.executor != "local":
-        raise ValueError(
-            f"executor={config.executor!r} is not built: the stages and the manifest are there, the part that hands "
-            "videos to Ray Data's actors is missing; use executor: local (and, on several machines, an input and an "
-            "output each)."
-        )
+    map_all = _mapper(config)
     with Manifest(config) as manifest:
         open_shards: dict[int, _Shard] = {}
-        for (number, position), result in map_videos(config, _todo(config, items, manifest, open_shards, on_skipped)):
-            open_shards[number].results[position] = result
+        todo = _todo(config, items, manifest, open_shards, on_skipped)
+        for (number, position, name), result in map_all(config, todo):
+            open_shards[number].results[position] = name, result
             on_result(result)
             _finish(config, manifest, open_shards, on_result)
         _finish(config, manifest, open_shards, on_result)
         return [manifest.finished[number] for number in sorted(manifest.finished)]
+
+
+def _mapper(config: BuildConfig) -> Callable[..., Iterator[tuple[Place, VideoResult]]]:
+    """Return what hands videos to workers; Ray is imported by who asks for it."""
+    if config.executor == "local":
+        return map_videos
+    from .ray_executor import map_videos_on_ray
+
+    return map_videos_on_ray
 
 
 def _todo(
@@ -101,14 +106,14 @@ def _todo(
                 raise _changed(config, f"shard {number} was made of other videos")
             on_skipped(manifest.finished[number])
             continue
-        shard = open_shards[number] = _Shard(number, [item.id for item in chunk], digest)
+        shard = open_shards[number] = _Shard(number, len(chunk), digest)
         for position, item in enumerate(chunk):
             if not fresh[position]:
                 reason = ("duplicate_id", f"an earlier video has the id {item.id!r} too")
-                shard.results[position] = VideoResult(quarantined=reason)
+                shard.results[position] = item.id, VideoResult(quarantined=reason)
         for position, item in enumerate(chunk):
             if fresh[position]:
-                yield (number, position), item
+                yield (number, position, item.id), item
     if any(past >= number for past in earlier):
         raise _changed(config, f"it ends before shard {number}, and shard {max(earlier)} is finished")
 
@@ -128,20 +133,20 @@ def _finish(
 ) -> None:
     """Write the shards that are whole."""
     for shard in [shard for shard in open_shards.values() if shard.whole]:
-        results = [shard.results[position] for position in range(len(shard.ids))]
+        results = [shard.results[position] for position in range(shard.size)]
         name = f"shard-{shard.number:05d}.parquet"
-        write_trajectories(config.folder / name, (row for result in results for row in result.rows))
+        write_trajectories(config.folder / name, (row for _, result in results for row in result.rows))
         manifest.add(_entry(shard, results, name, fingerprint(config)))
-        for result in results:
+        for _, result in results:
             if result.quarantined and result.quarantined[0] == "duplicate_id":
                 on_result(result)
         del open_shards[shard.number]
 
 
-def _entry(shard: _Shard, results: list[VideoResult], name: str, settings: str) -> ShardEntry:
+def _entry(shard: _Shard, results: list[tuple[str, VideoResult]], name: str, settings: str) -> ShardEntry:
     counts, dropped, seconds = Counter(videos=len(results), phrases=0, kept=0), Counter[str](), Counter[str]()
     put_aside = []
-    for video, result in zip(shard.ids, results, strict=True):
+    for video, result in results:
         counts.update(result.counts)
         dropped.update(result.dropped)
         seconds.update(result.seconds)

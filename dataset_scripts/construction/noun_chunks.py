@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .words import GROUP_WORDS, VIRTUAL_WORDS
+from .words import GROUP_WORDS, VIRTUAL_WORDS, abstract_nouns
 
 __all__ = ["Chunks", "NounChunkConfig", "Phrase", "load_spacy", "split_caption"]
 
@@ -30,7 +30,8 @@ class NounChunkConfig:
 
     Attributes:
         model: spaCy model with tagger, parser and lemmatizer (and, for `skip_entities`, entities).
-        virtual_words_add, virtual_words_remove: lemmas on top of, and taken off, `VIRTUAL_WORDS`.
+        virtual_words_add, virtual_words_remove: lemmas on top of, and taken off, `VIRTUAL_WORDS` and the next.
+        abstract_nouns: False does without the words that were taken from WordNet.
         group_words_add, group_words_remove: the same for `GROUP_WORDS`.
         skip_entities: kinds of named entity (spaCy's labels) that are times, measures or cities, nothing in a box.
         max_phrase_words: longer phrases are misreadings more often than descriptions.
@@ -41,6 +42,7 @@ class NounChunkConfig:
     model: str = "en_core_web_sm"
     virtual_words_add: list[str] = field(default_factory=list)
     virtual_words_remove: list[str] = field(default_factory=list)
+    abstract_nouns: bool = True
     group_words_add: list[str] = field(default_factory=list)
     group_words_remove: list[str] = field(default_factory=list)
     skip_entities: list[str] = field(
@@ -70,7 +72,8 @@ class NounChunkConfig:
     @cached_property
     def virtual_words(self) -> frozenset[str]:
         """The list in effect."""
-        return (VIRTUAL_WORDS | _lower(self.virtual_words_add)) - _lower(self.virtual_words_remove)
+        listed = VIRTUAL_WORDS | (abstract_nouns() if self.abstract_nouns else frozenset())
+        return (listed | _lower(self.virtual_words_add)) - _lower(self.virtual_words_remove)
 
     @cached_property
     def group_words(self) -> frozenset[str]:

@@ -1,14 +1,18 @@
 """Words that head a noun phrase and still name nothing that one box can follow.
 
 The paper drops "virtual words (time, love, wind, ...)" and "plurals (family, people, two dogs, ...)" and prints no
-list. These lists were written by hand: what cannot be seen, what is a place or the whole
-picture rather than a thing in it, and what is said about the shot. A configuration adds and takes away words
-(`noun_chunks.virtual_words_add`, `virtual_words_remove`, and the same for groups).
+list. Three lists serve here. `VIRTUAL_WORDS` and `GROUP_WORDS` were written by hand: what cannot be seen, what is a
+place or the whole picture rather than a thing in it, and what is said about the shot. `abstract_nouns` reads
+`abstract_nouns.txt`, chosen from WordNet by its kinds of meaning (the file says how). A configuration adds and takes
+away words (`noun_chunks.virtual_words_add`, `virtual_words_remove`, and the same for groups).
 """
 
 from __future__ import annotations
 
-__all__ = ["GROUP_WORDS", "VIRTUAL_WORDS"]
+from functools import cache
+from pathlib import Path
+
+__all__ = ["GROUP_WORDS", "VIRTUAL_WORDS", "abstract_nouns"]
 
 # Lemmas in lower case, by kind; the kinds are for the reader, the code takes them all.
 _TIME = """
@@ -130,3 +134,10 @@ GROUP_WORDS: frozenset[str] = frozenset(
         "troupe",
     ]
 )
+
+
+@cache
+def abstract_nouns() -> frozenset[str]:
+    """Return the lemmas of `abstract_nouns.txt`, read once."""
+    lines = Path(__file__).with_name("abstract_nouns.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())

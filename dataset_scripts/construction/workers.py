@@ -18,7 +18,7 @@ from .items import CaptionedVideo, VideoResult
 from .process import DISK_FULL, VideoProcessor
 from .rows import TRAJECTORY_SCHEMA
 
-__all__ = ["map_videos"]
+__all__ = ["OneWorker", "map_videos"]
 
 Key = TypeVar("Key")
 READY, DONE, REFUSED, FULL = "ready", "done", "refused", "disk full"  # what a worker says
@@ -51,6 +51,33 @@ def map_videos(config: BuildConfig, items: Iterable[tuple[Key, CaptionedVideo]])
     finally:
         for worker in workers:
             worker.end()
+
+
+class OneWorker:
+    """A worker process for who hands in one video after another and waits: an actor of Ray."""
+
+    def __init__(self, config: BuildConfig, device: str) -> None:
+        """Start the process, which builds its components meanwhile."""
+        self._worker: _Worker[str] = _Worker(config, device)
+
+    def process(self, item: CaptionedVideo) -> VideoResult:
+        """Work on a video; a process that hangs or dies is replaced and costs its video only.
+
+        Raises:
+            ValueError: the components cannot be built.
+            OSError: the disk is full.
+        """
+        while not (self._worker.ready and self._worker.give(item.id, item)):
+            for worker in _spoken([self._worker]):
+                worker.answer()
+        while True:
+            for worker in _spoken([self._worker]):
+                if (answer := worker.answer()) is not None:
+                    return answer[1]
+
+    def end(self) -> None:
+        """Kill the process."""
+        self._worker.end()
 
 
 class _Worker(Generic[Key]):

@@ -5,21 +5,24 @@ import dataclasses
 import errno
 import json
 import os
+import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
-from dataset_scripts.construction import executor
+from dataset_scripts.construction import executor, ray_executor
 from dataset_scripts.construction.build import main
-from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig
+from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig
 from dataset_scripts.construction.executor import run_build
 from dataset_scripts.construction.inputs import read_inputs
 from dataset_scripts.construction.manifest import MANIFEST
@@ -107,6 +110,52 @@ def test_two_processes_write_the_same(one_process, videos, tmp_path):
     assert content(videos / "out2") == content(one_process)
 
 
+@pytest.mark.slow
+def test_ray_goes_on_where_the_local_executor_stopped_and_writes_the_same(one_process, videos, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
+    pool = RayConfig(min_actors=1, max_actors=2, num_cpus=0.5, batch_size=2)
+    config = settings(videos, videos / "on_ray", executor="ray", ray=pool)
+    shutil.copytree(one_process, config.folder)
+    for number in range(3):
+        (config.folder / f"shard-{number:05d}.parquet").unlink()
+    skipped, results = [], []
+    run_build(config, read_inputs(config.input), results.append, skipped.append)
+    assert [entry.shard for entry in skipped] == [3] and len(results) == 12
+    assert content(config.folder) == content(one_process)
+    assert not ray.is_initialized()
+
+
+def test_an_actor_outlives_its_worker_and_passes_on_what_ends_a_run(videos, tmp_path):
+    items = {item.id: item for item in read_inputs(settings(videos, tmp_path).input)}
+    window = [(name, items[name]) for name in ("v7", "v2")]
+    for tracker, words in (("Trackers", None), ("Nobody", "components cannot be built.*Nobody")):
+        change = {"tracker": BackendConfig("custom", {"factory": f"fake_backends:{tracker}"})}
+        actor = ray_executor._Actor(settings(videos, tmp_path, **change))
+        answer = actor(ray_executor._table(window, range(2))).to_pydict()
+        results = [pickle.loads(packed) for packed in answer["result"]]
+        actor._worker.end()
+        assert answer["number"] == [0, 1]
+        if words is None:
+            assert results[0].quarantined[0] == "worker_died" and results[1].counts["kept"] == 1
+        else:
+            assert isinstance(results[0], ValueError) and re.search(words, str(results[0]))
+
+
+def test_actors_that_fit_into_no_machine_are_refused():
+    cluster = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
+    with pytest.raises(ValueError, match=r"min_actors=3 with 0.5 GPU each need 1.5, and the cluster has 0; lower"):
+        ray_executor._check_fit(cluster, RayConfig(min_actors=3, max_actors=4, num_cpus=0.5, num_gpus=0.5))
+    ray_executor._check_fit(cluster, RayConfig(min_actors=4, max_actors=9, num_cpus=0.5))
+
+
+def test_without_ray_the_executor_says_what_to_install(videos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = settings(videos, tmp_path / "out", executor="ray")
+    with pytest.raises(ImportError, match=r"elysium\[ray\].*executor: local"):
+        run_build(config, read_inputs(config.input))
+
+
 def test_a_finished_build_starts_no_worker_and_a_lost_shard_is_made_again(one_process, videos, tmp_path, monkeypatch):
     before = content(one_process)
     config = settings(videos, one_process)
@@ -128,7 +177,6 @@ def test_a_finished_build_starts_no_worker_and_a_lost_shard_is_made_again(one_pr
     [
         ({"seed": 5}, "other settings.*seed"),
         ({"shard_size": 3}, "other settings.*shard_size"),
-        ({"executor": "ray"}, "Ray Data"),
         ({"output": "{videos}"}, None),
     ],
 )

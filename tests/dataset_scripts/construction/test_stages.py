@@ -37,6 +37,29 @@ def test_phrases(nlp, caption, kept, reason):
     assert list(found.dropped) == ([reason] if reason else [])
 
 
+def test_virtual_words_come_from_two_lists_that_settings_change(nlp):
+    caption = "Nostalgia is near the red cup."
+    for settings, kept in (
+        ({}, ["the red cup"]), ({"abstract_nouns": False}, ["Nostalgia", "the red cup"]),
+        ({"virtual_words_remove": ["Nostalgia"], "virtual_words_add": ["cup"]}, ["Nostalgia"]),
+    ):  # fmt: skip
+        assert [phrase.text for phrase in split_caption(nlp, caption, NounChunkConfig(**settings)).phrases] == kept
+
+
+def test_no_list_has_a_thing_that_a_box_can_follow():
+    things = "ball bicycle bird boat book bottle bus camel can car cat chair child coin cow cup dancer dog door drone "
+    things += (
+        "drummer face fish flower fox frog girl glass hammer hand hat helicopter horse kite knife lamp letter man "
+    )
+    things += (
+        "monkey mouse paper parachute player rabbit rainbow ring robot runner shark ship shoe sign singer snake star "
+    )
+    things += "statue surfer tiger tower train tree truck umbrella waterfall wheel wolf woman worm wrench writer zebra"
+    words = NounChunkConfig()
+    assert not set(things.split()) & (words.virtual_words | words.group_words)
+    assert len(words.virtual_words) > 3000 and all(word == word.lower() for word in words.virtual_words)
+
+
 @pytest.mark.parametrize(
     ("caption", "reason"),
     [
