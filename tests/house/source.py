@@ -31,7 +31,7 @@ def python_files(*folders: str) -> list[Path]:
 NOT_CARRIED = {
     "processing_elysium": {"__init__.py", "registration.py"},
     "modeling_elysium": {"__init__.py", "cli.py", "convert_elysium_weights_to_hf.py"},
-    "tracking_elysium": {"__init__.py", "lmms_eval_plugin.py"},
+    "tracking_elysium": {"__init__.py", "lmms_eval_plugin.py", "rerun_export.py"},
 }
 
 
