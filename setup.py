@@ -27,6 +27,8 @@ CORE = [
     "av>=12.0",
     DECORD,
     "rich>=13.0",
+    "supervision>=0.31",  # draws; earlier ones bring an OpenCV of their own
+    "matplotlib>=3.8",  # which supervision brings, too
 ]
 # OpenCV with its extra modules, which have the trackers CSRT and KCF; it holds all of opencv-python-headless.
 DATA = ["opencv-contrib-python-headless>=4.8", "pyarrow>=21.0", "datasets>=4.7", "fsspec>=2023.1", "pyyaml>=6.0.1"]
@@ -38,7 +40,9 @@ QUANTIZE = ["bitsandbytes>=0.48", "accelerate>=1.10.1"]
 DISTRIBUTED = ["deepspeed>=0.16; sys_platform == 'linux'"]
 EVAL = ["evaluate>=0.4.3", "datasets>=4.7", "pycocoevalcap>=1.2", "accelerate>=1.10.1", "tqdm>=4.66"]
 PLOTS = ["matplotlib>=3.8"]  # of a report
-DRAW = ["supervision>=0.31"]  # sv.Detections of results; earlier ones bring an OpenCV of their own
+DRAW = ["supervision>=0.31"]  # part of CORE; the extra is there for those who wrote it
+RERUN = ["rerun-sdk>=0.25"]  # recordings for its viewer
+NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]  # what runs notebooks/ in the tests
 BASELINES = ["opencv-contrib-python-headless>=4.8"]
 LMMS = ["lmms-eval>=0.7.3"]  # which brings half a hundred packages: not part of `dev` and `all`
 # The web page; Gradio 6 asks for pillow<13, so that this extra is installed in an environment of its own.
@@ -87,6 +91,8 @@ setup(
         "eval": EVAL,
         "plots": PLOTS,
         "draw": DRAW,
+        "rerun": RERUN,
+        "notebooks": NOTEBOOKS,
         "baselines": BASELINES,
         "lmms": LMMS,
         "docs": DOCS,
@@ -101,12 +107,13 @@ setup(
         "construct": CONSTRUCT,
         "ray": RAY,
         "shots": SHOTS,
-        "dev": TRAIN + CONSTRUCT + EVAL + PLOTS + DRAW + CONVERT + LORA + TOOLS,
+        "dev": TRAIN + CONSTRUCT + EVAL + PLOTS + CONVERT + LORA + RERUN + NOTEBOOKS + TOOLS,
         "all": TRAIN
         + DISTRIBUTED
         + EVAL
         + PLOTS
-        + DRAW
+        + RERUN
+        + NOTEBOOKS
         + SMALL
         + GGUF
         + CONVERT

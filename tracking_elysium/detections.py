@@ -6,7 +6,7 @@
     begin = from_detections(detections_of_a_frame)
     results = pipeline(video, box=begin.box, labels=begin.labels)
 
-supervision is optional: `pip install elysium[draw]`.
+The library is imported when it is needed; tracking does without it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def to_detections(
     if ids is not None and numbers and max(numbers) >= len(ids):
         raise ValueError(f"`ids` has {len(ids)} entries and the result an object {max(numbers)}; pass one per object.")
     corners = [[item["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] for item in objects]
-    return _supervision().Detections(
+    return supervision().Detections(
         xyxy=np.array(corners, np.float32).reshape(-1, 4),
         mask=_masks(objects),
         confidence=np.array([item["score"] for item in objects], np.float32),
@@ -116,13 +116,18 @@ def _masks(objects: Sequence[dict[str, Any]]) -> np.ndarray | None:
     return np.stack([np.zeros(shape, bool) if mask is None else mask for mask in masks])
 
 
-def _supervision() -> Any:
+def supervision() -> Any:
+    """Import the library when it is needed: it takes a second, and tracking does without.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         return import_module("supervision")
     except ImportError as error:
         raise ImportError(
-            "sv.Detections needs the library supervision; install it with `pip install elysium[draw]`."
+            "drawing and sv.Detections need the library supervision; install it with `pip install supervision`."
         ) from error
 
 
-__all__ = ["Beginnings", "from_detections", "to_detections"]
+__all__ = ["Beginnings", "from_detections", "supervision", "to_detections"]

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,8 +27,10 @@ from transformers.dynamic_module_utils import custom_object_save
 from .answering import ClipAnswerer
 from .drafted_answering import DraftedAnswerer
 from .exchange import ClipRequest, VideoFrame
+from .extras import extras_for
 from .lanes import build_request
 from .live import LiveTracker
+from .masks import BoxSegmenter
 from .options import TrackingOptions, check_choice, check_count, options_given
 from .protocols import Answerer, Processor
 from .queries import ObjectQuery, Subjects, is_batch, is_local_file, make_queries, per_video
@@ -57,6 +60,7 @@ class VideoTrackingPipeline(Pipeline):
     Attributes:
         answerer: who answers the questions about clips, an `Answerer` or what builds one: it is called with model,
             processor and the keywords of `ClipAnswerer`. None: the decoder that the option `decoding` names.
+        segmenter: what `masks` named in the last call that wanted some, kept for the next, and its name.
     """
 
     _load_processor = True
@@ -66,6 +70,7 @@ class VideoTrackingPipeline(Pipeline):
     _load_tokenizer = False
     _stats: Stats | None = None
     _warned: frozenset[str] = frozenset()  # what was said once
+    segmenter: tuple[str, BoxSegmenter] | None = None
 
     def __init__(self, *args: Any, answerer: Answerer | Callable[..., Answerer] | None = None, **kwargs: Any) -> None:
         self.answerer = answerer
@@ -111,6 +116,8 @@ class VideoTrackingPipeline(Pipeline):
         num_frames: int = 8,
         frame_interval: int = 1,
         max_new_tokens: int = 64,
+        masks: bool | str | os.PathLike[str] | BoxSegmenter = False,
+        visualize: bool | str | os.PathLike[str] = False,
         **options: Any,
     ) -> Any:
         """Track (or describe) objects in one video or in a batch of videos.
@@ -132,6 +139,10 @@ class VideoTrackingPipeline(Pipeline):
                 described from the search window of its start frame alone.
             frame_interval: distance between them.
             max_new_tokens: length of a description.
+            masks: each object gets `"mask"`, bool (H, W), by handing its box to SAM 2 or SAM 3; None where it is not
+                present. True takes `masks.DEFAULT_MODEL`; or a folder, a Hub id, a `BoxSegmenter`.
+            visualize: True: each frame gets `"picture"`, uint8 RGB with boxes drawn in. A folder: video, contact
+                sheet, plots and what the T-Selector kept are written there (`extras.FILES`) after the last frame.
             **options: the fields of `TrackingOptions`, which says what they are and do.
 
         Returns:
@@ -152,9 +163,10 @@ class VideoTrackingPipeline(Pipeline):
             raise ValueError("`task`='describe' is asked with `box`, not with `expression`; pass the object's box.")
         check_count("batch_size", batch_size, optional=True)
         preprocess_params = {**self._preprocess_params, **self._sanitize_parameters(**options)[0]}
+        extras = extras_for(self, task, masks, visualize, is_batch(videos))
         subjects = Subjects(box, expression, start_frame, labels)
-        inputs = {"videos": videos, "subjects": subjects, "direction": direction}
-        inputs["answerer"] = self._answerer(batch_size, preprocess_params)
+        inputs = {"videos": videos, "subjects": subjects, "direction": direction, "extras": extras}
+        inputs["answerer"] = extras.watch(self._answerer(batch_size, preprocess_params))
         if task == "describe":
             inputs["shown"] = (num_frames, frame_interval, max_new_tokens)
             return self._describe(inputs, self._settings(preprocess_params))
@@ -232,11 +244,13 @@ class VideoTrackingPipeline(Pipeline):
     def preprocess(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Open the videos, check everything and plan one session per video; no model runs."""
         settings = self._settings(options)
-        answerer, batched, plans = inputs["answerer"], is_batch(inputs["videos"]), []
-        for video, source, queries in self._open(inputs):
+        answerer, extras, batched = inputs["answerer"], inputs["extras"], is_batch(inputs["videos"])
+        plans: list[_Plan] = []
+        for position, (video, source, queries) in enumerate(self._open(inputs)):
             self._warn_of_untaught("rsot" if queries[0].box is None else "sot", source, stacklevel=4)
             session: TrackingSession | None
-            session = TrackingSession(source, self._processor, queries, settings, True, answerer.prepare)
+            kept = extras.keep(position, source, settings)
+            session = TrackingSession(kept, self._processor, queries, settings, True, answerer.prepare)
             longest = [None] * session.longest_clip
             answerer.check_fits(
                 [build_request(self._processor, query, query.box, longest, settings) for query in queries]
@@ -245,8 +259,9 @@ class VideoTrackingPipeline(Pipeline):
             if batched and is_local_file(video):
                 session = None  # hundreds of open decoders would hold memory: opened again when its turn comes
                 source.close()
-            plans.append(_Plan(video, queries, settings, size, session))
-        return {"plans": plans, "answerer": answerer, "batched": batched}
+            keep = bound(extras.keep, position, settings=settings)
+            plans.append(_Plan(video, queries, settings, size, session, keep))
+        return {"plans": plans, "answerer": answerer, "batched": batched, "extras": extras}
 
     def _forward(self, prepared: dict[str, Any]) -> dict[str, Any]:
         frames: list[list[dict[str, Any]]] = [[] for _ in prepared["plans"]]
@@ -265,12 +280,13 @@ class VideoTrackingPipeline(Pipeline):
 
     def _decided(self, prepared: dict[str, Any], partial: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (position of the video, frame) as the frames are decided; `partial`: before their clip is."""
-        plans, answerer = prepared["plans"], prepared["answerer"]
+        plans, answerer, extras = prepared["plans"], prepared["answerer"], prepared["extras"]
         sessions = (plan.take_session(self._processor, answerer.prepare) for plan in plans)
         # Device and threads are set around the model only: between frames they are the consumer's.
         size, model_context = answerer.batch_size, self._model_context()
         for position, result in track_videos(sessions, answerer, size, model_context, partial):
-            yield position, result.to_dict(*plans[position].size)
+            yield position, extras.complete(position, result.to_dict(*plans[position].size))
+        extras.finish()
 
     # ----------------------------------------------------------------------------------------------------------
     # descriptions and questions
@@ -409,12 +425,13 @@ class _Plan:
     settings: TrackingOptions
     size: tuple[int, int]  # width, height
     session: TrackingSession | None
+    keep: Callable[[Any], Any]  # wraps the video where it is opened again
 
     def take_session(self, processor: Any, prepare: Any) -> TrackingSession:
         """Give the session away, so that its frames and decoder can be freed once it is done."""
         session, self.session = self.session, None
         if session is None:
-            source = processor.open_video(self.video)
+            source = self.keep(processor.open_video(self.video))
             session = TrackingSession(source, processor, self.queries, self.settings, True, prepare)
         return session
 

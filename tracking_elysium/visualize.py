@@ -1,4 +1,4 @@
-"""Boxes onto frames: labeled overlays, an mp4 that plays in a browser, a contact sheet.
+"""Boxes onto frames: labeled overlays (drawn by supervision), an mp4 that plays in a browser, a contact sheet.
 
 Results are the pipeline's dicts (`{"frame", "timestamp", "objects": [{"id", "label", "score", "box"}]}`, boxes in
 pixels of the original frame); frames are uint8 RGB arrays of shape (H, W, 3).
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .detections import supervision, to_detections
 from .whole_files import written_whole
 
 try:
@@ -36,6 +37,7 @@ COLORS = (
 )
 SHORT_SIDE = 480  # smaller frames are enlarged, so that labels can be read and a player has something to show
 LONG_SIDE = 1920
+TILE_WIDTH = 300  # of a picture on a sheet
 _TICK = Fraction(1, 90_000)  # of a second: what times of frames are rounded to
 
 
@@ -59,17 +61,21 @@ def draw_objects(
     caption: str | None = None,
     show_labels: bool = True,
 ) -> np.ndarray:
-    """Draw boxes with label and score onto one frame.
+    """Draw boxes with label and score, and masks where there are any, onto one frame; supervision draws.
 
     Args:
         frame: uint8 RGB array of shape (H, W, 3).
-        objects: the `"objects"` of one result; an object with score 0 (filled in by a gap policy) is drawn dashed.
+        objects: the `"objects"` of one result; of one with score 0 (filled in by a gap policy) only the corners of the
+            box are drawn.
         scale: resize factor of the picture. None: `display_scale`.
         caption: text in the top left corner.
         show_labels: write label and score at each box; otherwise only the box is drawn.
 
     Returns:
         uint8 RGB array of shape (round(H * scale), round(W * scale), 3).
+
+    Raises:
+        ImportError: supervision is not installed.
     """
     height, width = frame.shape[:2]
     scale = display_scale(width, height) if scale is None else scale
@@ -77,17 +83,15 @@ def draw_objects(
     canvas = Image.fromarray(frame)
     if canvas.size != size:
         canvas = canvas.resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(canvas)
-    line = max(2, round(min(size) / 180))
-    font = _font(max(11, round(min(size) / 26)))
-    corners = [_corners(item["box"], scale, size) for item in objects]
-    for item, box in zip(objects, corners, strict=True):
-        _rectangle(draw, box, color_of(item["id"]), line, dashed=item["score"] <= 0.0)
-    taken = [_tag(draw, caption, (0, 0), font, (0, 0, 0), size, [])] if caption else []
-    for item, box in zip(objects, corners, strict=True) if show_labels else ():
-        text = f"{_shortened(item['label'])} {item['score']:.2f}"
-        taken.append(_tag(draw, text, (box[0], box[1]), font, color_of(item["id"]), size, taken, below=box[3]))
-    return np.asarray(canvas)
+    shown = [_displayed(item, scale, size) for item in objects]
+    if shown:
+        canvas = Image.fromarray(_boxes_drawn(np.asarray(canvas), shown)[..., ::-1])
+    tags = [(item["box"], f"{_shortened(item['label'])} {item['score']:.2f}", item["id"]) for item in shown]
+    tags = tags if show_labels else []
+    if caption:
+        corner = dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), 0)
+        tags = [*tags, (corner, _shortened(caption), len(COLORS))]
+    return np.asarray(_tags_drawn(canvas, tags) if tags else canvas)
 
 
 def write_video(
@@ -180,13 +184,8 @@ def contact_sheet(
         raise ValueError(
             f"Got {len(frames)} frames and {len(results)} results; pass one result per frame, at least one."
         )
-    height, width = frames[0].shape[:2]
-    scale = 300 / width
-    gap, columns = 8, min(columns, len(frames))
+    scale = TILE_WIDTH / frames[0].shape[1]
     legend = list({item["id"]: item["label"] for result in results for item in result["objects"]}.items())
-    font = _font(15)
-    lines = [(title, (235, 235, 235))] if title else []
-    lines += [(_shortened(label, 90), color_of(number)) for number, label in legend]
     tiles = []
     for frame, result in zip(frames, results, strict=True):
         seconds = "" if result["timestamp"] is None else f"  {result['timestamp']:.2f} s"
@@ -194,84 +193,123 @@ def contact_sheet(
         tile = draw_objects(frame, result["objects"], scale, show_labels=False)
         scores = "   ".join(f"{best[number]:.2f}" if number in best else "-" for number, _ in legend)
         tiles.append((tile, f"frame {result['frame']}{seconds}   {scores}"))
-    tile_height, tile_width = tiles[0][0].shape[:2]
-    strip, head = 22, gap + 22 * len(lines)
+    named = [(_shortened(label, 90), color_of(number)) for number, label in legend]
+    return sheet_of(tiles, title, named, columns)
+
+
+def sheet_of(
+    tiles: Sequence[tuple[np.ndarray, str]],
+    title: str | None = None,
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    columns: int = 4,
+) -> Image.Image:
+    """Put pictures side by side, each under its text.
+
+    Args:
+        tiles: uint8 RGB arrays (H, W, 3) with their texts, at least one; those of another width are resized.
+        title: first line of the sheet.
+        legend: names with their colors, a line each below the title.
+        columns: pictures per row.
+
+    Returns:
+        The sheet as an RGB image.
+    """
+    gap, strip, line = 8, 22, 22
+    columns = min(columns, len(tiles))
+    pictures = [_of_width(Image.fromarray(picture), TILE_WIDTH) for picture, _ in tiles]
+    height, font = max(picture.height for picture in pictures), _font(15)
+    head = gap + line * (len(legend) + bool(title))
     rows = -(-len(tiles) // columns)
-    sheet = Image.new(
-        "RGB", (gap + columns * (tile_width + gap), head + rows * (tile_height + strip + gap)), (24, 24, 27)
-    )
+    sheet = Image.new("RGB", (gap + columns * (TILE_WIDTH + gap), head + rows * (height + strip + gap)), (24, 24, 27))
     draw = ImageDraw.Draw(sheet)
-    for number, (text, color) in enumerate(lines):
-        x, y = gap, gap // 2 + 22 * number
-        if number >= len(lines) - len(legend):
-            draw.rectangle((x, y + 3, x + 12, y + 15), fill=color)
-            x += 20
-        draw.text((x, y), text, fill=color, font=font)
-    for number, (tile, text) in enumerate(tiles):
-        x = gap + (number % columns) * (tile_width + gap)
-        y = head + (number // columns) * (tile_height + strip + gap)
+    y = gap // 2
+    if title:
+        draw.text((gap, y), title, fill=(235, 235, 235), font=font)
+        y += line
+    for name, color in legend:
+        draw.rectangle((gap, y + 3, gap + 12, y + 15), fill=color)
+        draw.text((gap + 20, y), name, fill=color, font=font)
+        y += line
+    for number, (picture, (_, text)) in enumerate(zip(pictures, tiles, strict=True)):
+        x = gap + (number % columns) * (TILE_WIDTH + gap)
+        y = head + (number // columns) * (height + strip + gap)
         draw.text((x, y), text, fill=(200, 200, 200), font=font)
-        sheet.paste(Image.fromarray(tile), (x, y + strip))
+        sheet.paste(picture, (x, y + strip))
     return sheet
 
 
 # --------------------------------------------------------------------------------------------------------------
 # drawing details
 # --------------------------------------------------------------------------------------------------------------
-def _corners(box: dict[str, float], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Compute the display pixels of a box, at least 1 x 1 and inside the picture."""
+def _displayed(item: dict[str, Any], scale: float, size: tuple[int, int]) -> dict[str, Any]:
+    """Copy an object with box and mask in pixels of the picture: at least 1 x 1, and inside it."""
+    box = item["box"]
     xs = sorted((box["xmin"] * scale, box["xmax"] * scale))
     ys = sorted((box["ymin"] * scale, box["ymax"] * scale))
     left, top = (int(min(max(v[0], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
     right, bottom = (int(min(max(v[1], 0), limit - 1)) for v, limit in ((xs, size[0]), (ys, size[1])))
-    return left, top, max(right, left), max(bottom, top)
+    shown = {**item, "box": {"xmin": left, "ymin": top, "xmax": max(right, left), "ymax": max(bottom, top)}}
+    if item.get("mask") is not None:
+        shown["mask"] = np.asarray(Image.fromarray(item["mask"]).resize(size, Image.Resampling.NEAREST))
+    return shown
 
 
-def _rectangle(
-    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: tuple[int, ...], line: int, dashed: bool
-) -> None:
-    left, top, right, bottom = box
-    if not dashed:
-        # A dark rim keeps the line visible on a background of its own color.
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=line + 2)
-        draw.rectangle(box, outline=color, width=line)
-        return
-    dash = line * 3
-    for x in range(left, right + 1, 2 * dash):
-        for y in (top, bottom):
-            draw.line((x, y, min(x + dash, right), y), fill=color, width=line)
-    for y in range(top, bottom + 1, 2 * dash):
-        for x in (left, right):
-            draw.line((x, y, x, min(y + dash, bottom)), fill=color, width=line)
+def _boxes_drawn(picture: np.ndarray, objects: list[dict[str, Any]]) -> np.ndarray:
+    """Draw masks and boxes onto an RGB picture (H, W, 3); the copy returned is BGR, as supervision has it."""
+    sv = supervision()
+    line = max(2, round(min(picture.shape[:2]) / 180))
+    drawn = np.ascontiguousarray(picture[..., ::-1])
+    colored = {"color": _palette(COLORS), "color_lookup": sv.ColorLookup.TRACK}
+    if any(item.get("mask") is not None for item in objects):
+        drawn = sv.MaskAnnotator(**colored, opacity=0.45).annotate(drawn, to_detections({"objects": objects}))
+    found = to_detections({"objects": [item for item in objects if item["score"] > 0.0]})
+    # A dark rim keeps the line visible on a background of its own color.
+    drawn = sv.BoxAnnotator(color=sv.Color.BLACK, thickness=line + 2).annotate(drawn, found)
+    drawn = sv.BoxAnnotator(**colored, thickness=line).annotate(drawn, found)
+    for item in objects:
+        if item["score"] <= 0.0:
+            sides = (item["box"]["xmax"] - item["box"]["xmin"], item["box"]["ymax"] - item["box"]["ymin"])
+            corners = sv.BoxCornerAnnotator(**colored, thickness=line, corner_length=max(min(sides) // 4, 1))
+            drawn = corners.annotate(drawn, to_detections({"objects": [item]}))
+    return drawn
 
 
-def _tag(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corner: tuple[int, int],
-    font: Any,
-    color: tuple[int, ...],
-    size: tuple[int, int],
-    taken: list[tuple[float, float, float, float]],
-    below: int | None = None,
-) -> tuple[float, float, float, float]:
-    """Write text on a filled plate above the corner (or below the box when there is no room); return the plate."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = round(right - left) + 8, round(bottom - top) + 6
-    x = min(max(corner[0], 0), max(size[0] - width, 0))
-    below = corner[1] if below is None else below
-    heights = [corner[1] - height, below + 2, corner[1] + 2, *range(0, max(size[1] - height, 1), height)]
-    inside = [y for y in heights if 0 <= y <= size[1] - height] or [0]
-    free = [y for y in inside if not any(_overlap((x, y, x + width, y + height), other) for other in taken)]
-    y = (free or inside)[0]
-    draw.rectangle((x, y, x + width, y + height), fill=color)
+def _tags_drawn(canvas: Image.Image, tags: list[tuple[dict[str, float], str, int]]) -> Image.Image:
+    """Write (box, text, number of its color) at the upper left corners of the boxes, apart from each other."""
+    sv = supervision()
+    labels = sv.RichLabelAnnotator(  # Pillow's font, which has more letters than OpenCV's
+        color=_palette((*COLORS, (0, 0, 0))),
+        text_color=_palette([_readable_on(color) for color in (*COLORS, (0, 0, 0))]),
+        color_lookup=sv.ColorLookup.TRACK,
+        font_size=max(11, round(min(canvas.size) / 26)),
+        text_padding=4,
+        smart_position=True,
+    )
+    numbers = [number if number == len(COLORS) else number % len(COLORS) for _, _, number in tags]
+    corners = np.array([[box[side] for side in ("xmin", "ymin", "xmax", "ymax")] for box, _, _ in tags], np.float32)
+    detections = sv.Detections(xyxy=corners, tracker_id=np.array(numbers, int))
+    drawn: Image.Image = labels.annotate(canvas, detections, [text for _, text, _ in tags])
+    return drawn
+
+
+def _of_width(picture: Image.Image, width: int) -> Image.Image:
+    """Resize a picture to a width, unless it has it."""
+    if picture.width == width:
+        return picture
+    height = max(round(picture.height * width / picture.width), 1)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _palette(colors: Sequence[tuple[int, int, int]]) -> Any:
+    """Give RGB colors as supervision's palette, looked up by the number of an object."""
+    sv = supervision()
+    return sv.ColorPalette([sv.Color(*color) for color in colors])
+
+
+def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Choose black or white for text on a color."""
     luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    draw.text((x + 4 - left, y + 3 - top), text, fill=(0, 0, 0) if luminance > 110 else (255, 255, 255), font=font)
-    return x, y, x + width, y + height
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    return (0, 0, 0) if luminance > 110 else (255, 255, 255)
 
 
 def _shortened(label: str, limit: int = 40) -> str:

@@ -1,7 +1,4 @@
-"""Files that are there whole or not at all, and the check that none of them takes the place of a file in use.
-
-Not carried by a checkpoint: drawing and the command line write files, tracking does not.
-"""
+"""Files that are there whole or not at all, and the check that none of them takes the place of a file in use."""
 
 from __future__ import annotations
 

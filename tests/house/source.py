@@ -17,6 +17,7 @@ FOLDERS = (
     "space",
     "examples",
     "fast_boxes",
+    "scripts",
     "tests",
 )
 
@@ -31,19 +32,12 @@ def python_files(*folders: str) -> list[Path]:
 NOT_CARRIED = {
     "processing_elysium": {"__init__.py", "registration.py"},
     "modeling_elysium": {"__init__.py", "cli.py", "convert_elysium_weights_to_hf.py"},
-    "tracking_elysium": {
-        "__init__.py",
-        "detections.py",
-        "lmms_eval_plugin.py",
-        "masks.py",
-        "visualize.py",
-        "whole_files.py",
-    },
+    "tracking_elysium": {"__init__.py", "lmms_eval_plugin.py", "rerun_export.py"},
 }
 
 
 def is_carried(path: Path) -> bool:
-    """Whether a saved checkpoint folder may carry the file: flat, and no registration, drawing or conversion."""
+    """Whether a saved checkpoint folder may carry the file: flat, and no registration or conversion."""
     return path.parts[0] in SHIPPED and len(path.parts) == 2 and path.name not in NOT_CARRIED[path.parts[0]]
 
 

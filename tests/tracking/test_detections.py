@@ -105,7 +105,7 @@ def test_the_pipeline_begins_with_them(sv, pipe, oracle):
     assert first.tracker_id.tolist() == [9, 6] and first.data["class_name"].tolist() == ["object 9", "object 6"]
 
 
-def test_without_supervision_the_error_names_the_extra(monkeypatch):
+def test_without_supervision_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(ImportError, match=r"pip install elysium\[draw\]"):
+    with pytest.raises(ImportError, match=r"pip install supervision"):
         to_detections(result())

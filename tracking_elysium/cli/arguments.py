@@ -110,6 +110,12 @@ def _add_track(commands: Any) -> None:
     output.add_argument("--json", metavar="FILE", help="frames, seconds, pixel boxes, scores; - prints it")
     output.add_argument("--csv", metavar="FILE", help="the same as a table, one line per object and frame")
     output.add_argument("--contact-sheet", metavar="FILE.png", help="twelve frames of the result in one picture")
+    output.add_argument(
+        "--visualize",
+        metavar="FOLDER",
+        help="video, contact sheet, plots, what the T-Selector kept, into a folder",
+    )
+    output.add_argument("--masks", metavar="SAM", help="masks by SAM 2 or SAM 3 (folder or Hub id): drawn, in --json")
     how = parser.add_argument_group("how (a checkpoint may ask for other defaults)")
     for option in fields(TrackingOptions):
         _add_option(how, option)

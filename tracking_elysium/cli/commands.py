@@ -21,6 +21,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 def track(args: argparse.Namespace) -> int:
     """Run `elysium track`."""
+    from ..extras import folder_for
     from ..queries import Subjects, make_queries
     from .output import Report, Stopwatch, progress
 
@@ -29,6 +30,8 @@ def track(args: argparse.Namespace) -> int:
     TrackingOptions(**options)
     subjects = Subjects(_boxes(args.box), args.expression, args.start_frame, args.label)
     report = Report.from_args(args)
+    if args.visualize is not None:
+        folder_for(args.visualize)
     source, processor = _open(args)
     queries = make_queries(source, processor, subjects, args.direction)
     pipe = load_pipeline(args, processor)
@@ -41,6 +44,8 @@ def track(args: argparse.Namespace) -> int:
         direction=args.direction,
         batch_size=args.batch_size,
         stream=True,
+        masks=False if args.masks is None else args.masks,
+        visualize=False if args.visualize is None else args.visualize,
         **options,
     )
     watch = Stopwatch()

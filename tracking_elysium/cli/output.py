@@ -101,6 +101,8 @@ class Report:
         if self.sheet is not None:
             write_sheet(self.sheet, source, results, Path(args.video).name)
             written.append(str(self.sheet))
+        if args.visualize is not None:
+            written.append(str(Path(args.visualize) / ""))
         if args.quiet or self.json == "-":
             return
         print_table(results)
@@ -239,6 +241,10 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _rounded(result: dict[str, Any]) -> dict[str, Any]:
+    if any("mask" in item for item in result["objects"]):
+        from ..masks import with_rle  # which loads transformers
+
+        result = with_rle(result)
     objects = [
         {
             **item,

@@ -1,0 +1,1 @@
+../tracking_elysium/kept_tokens.py
