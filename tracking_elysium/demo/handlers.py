@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import looks
-from .engine import Engine
+from .engine import Engine, release_memory
 from .exports import write_all
 from .limits import Limits
 from .objects import DIRECTIONS, Followed, as_results, clean_text, frames_to_decide, remaining, take
@@ -266,6 +266,7 @@ class Handlers:
         if session.result is not None:
             shutil.rmtree(session.result, ignore_errors=True)
         session.result = folder
+        release_memory()
         return Outcome(looks.status(words), files=files, results=results)
 
     def stop(self, visitor: str | None) -> str:

@@ -105,8 +105,8 @@ class Sessions:
     """All visitors.
 
     Args:
-        root: folder that holds the uploads and, in `visitors`, a folder for each visitor. Gradio shows files of it, and
-            would copy those of any other.
+        root: folder that holds the uploads and, in `visitors`, a folder for each visitor. Gradio shows files of it,
+            and would copy those of any other.
         keep_seconds: how long an idle visitor is remembered.
         clock: seconds that only grow.
     """
