@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,10 @@ def test_pictures_come_on_the_way(handlers, monkeypatch):
     handlers.open_sample(ANN)
     handlers.add_box(ANN, 0, px(0), None, "forward")
     *way, writing, end = tracked(handlers)
-    assert len(way) == NUM_FRAMES and all(outcome.picture.ndim == 3 for outcome in way)
+    pictures = [Path(outcome.picture) for outcome in way]
+    assert len(set(pictures)) == NUM_FRAMES, "a browser would show the one that it remembers"
+    folder = handlers.sessions.of(ANN).folder
+    assert sorted(folder.glob("live_*")) == sorted(pictures[-handlers_module.LIVE_KEPT :])
     assert "12 of 12 boxes" in way[-1].status and "Writing" in writing.status
     assert end.results is not None and end.picture is None
 
@@ -99,6 +103,27 @@ def test_stop_keeps_what_there_is_and_track_goes_on(handlers, monkeypatch):
     done = tracked(handlers)[-1]
     assert "Done" in done.status and len(done.results) == NUM_FRAMES
     assert "Nothing is running" in handlers.stop(ANN)
+
+
+def test_a_job_that_waits_can_be_stopped(handlers, oracle):
+    handlers.open_sample(ANN)
+    handlers.add_box(ANN, 0, px(0), None, "forward")
+    assert "Waiting" in handlers.wait(ANN) and "Stopping" in handlers.stop(ANN)
+    (outcome,) = tracked(handlers)
+    assert "Stopped before it began" in outcome.status and not oracle.calls
+    handlers.wait(ANN)
+    handlers.stop(ANN)
+    handlers.wait(ANN)  # asked for again
+    assert len(tracked(handlers)[-1].results) == NUM_FRAMES
+
+
+def test_only_the_latest_files_are_kept(handlers):
+    handlers.open_sample(ANN)
+    handlers.add_box(ANN, 0, px(0), None, "forward")
+    first = tracked(handlers)[-1].files["mp4"]
+    handlers.correct(ANN, 0, 5, px(5))
+    second = tracked(handlers)[-1].files["mp4"]
+    assert second.exists() and first != second and not first.parent.exists()
 
 
 def test_a_job_has_a_time(handlers, monkeypatch):

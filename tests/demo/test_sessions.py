@@ -82,6 +82,36 @@ def test_old_uploads_go_and_new_ones_stay(sessions):
     assert not old.parent.exists() and new.exists()
 
 
+def test_an_upload_goes_with_the_last_who_has_it(sessions):
+    upload = sessions.uploads / "a" / "clip.mp4"
+    upload.parent.mkdir()
+    upload.write_bytes(b"x")
+    for name in ("ann", "bob"):  # equal files are stored once
+        sessions.replace_upload(sessions.of(name), upload)
+    sessions.replace_upload(sessions.of("ann"), upload)  # once more
+    sessions.leave("ann")
+    assert upload.exists()
+    sessions.replace_upload(sessions.of("bob"), None)
+    assert not upload.parent.exists() and sessions.uploads.exists()
+
+
+def test_visitors_of_long_standing_are_not_swept_like_uploads(sessions):
+    ann = sessions.of("ann")
+    past = time.time() - 3600
+    (ann.folder / "video.mp4").write_bytes(b"x")
+    for path in (ann.folder / "video.mp4", ann.folder, ann.folder.parent):
+        os.utime(path, (past, past))
+    sessions.sweep()
+    assert (ann.folder / "video.mp4").exists()
+
+
+def test_another_video_gets_another_folder(sessions):
+    ann = sessions.of("ann")
+    before = ann.folder
+    ann.clear()
+    assert ann.folder != before and ann.folder.is_dir() and not before.exists()
+
+
 def test_closing_ends_all_visits(sessions):
     folders = [sessions.of(name).folder for name in "abc"]
     sessions.close()

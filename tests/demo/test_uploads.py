@@ -74,7 +74,17 @@ def test_only_uploads_are_read(rooms, clip_file, tmp_path):
     secret.write_bytes(clip_file.read_bytes())
     (uploads / "link.mp4").symlink_to(secret)
     (uploads / "folder.mp4").mkdir()
-    for path in (secret, "/etc/passwd", f"{uploads}/../secret.mp4", uploads / "link.mp4", uploads / "folder.mp4"):
+    others = uploads / "visitors" / "someone" / "video.mp4"
+    others.parent.mkdir(parents=True)
+    others.write_bytes(clip_file.read_bytes())
+    for path in (
+        others,
+        secret,
+        "/etc/passwd",
+        f"{uploads}/../secret.mp4",
+        uploads / "link.mp4",
+        uploads / "folder.mp4",
+    ):
         with pytest.raises(ValueError, match="was not uploaded here"):
             take_in(str(path), visitor, uploads, LIMITS)
     for nothing in (None, ""):

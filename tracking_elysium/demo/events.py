@@ -204,11 +204,16 @@ class Events:
                 yield self._outcome(outcome, selected, request)
 
         @told
+        def wait(request: gr.Request) -> str:
+            return self.do.wait(request.session_hash)
+
+        @told
         def stop(request: gr.Request) -> str:
             return self.do.stop(request.session_hash)
 
         shown = [*self.objects, on.live, *self.result]
-        on.track.click(track, [on.model, on.selected], shown, api_name="track", show_progress="hidden", **self.limits)
+        asked = on.track.click(wait, None, on.status, queue=False, show_progress="hidden", api_visibility="private")
+        asked.then(track, [on.model, on.selected], shown, api_name="track", show_progress="hidden", **self.limits)
         on.stop.click(stop, None, on.status, api_name="stop", queue=False)
 
     def _words(self) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from . import looks
-from .engine import Engine
+from .engine import Engine, release_memory
 from .exports import write_all
 from .limits import Limits
 from .objects import DIRECTIONS, Followed, as_results, clean_text, frames_to_decide, remaining, take
-from .sessions import Session, Sessions
-from .uploads import open_clip, take_in
+from .sessions import Session, Sessions, new_folder
+from .uploads import find_upload, open_clip, take_in
 
 LIVE_EVERY_S = 0.4  # between two pictures while tracking runs
+LIVE_KEPT = 10  # pictures that lie there for browsers that come late
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job shows: on the way only picture and status, at the end the files too."""
+    """What a job shows: on the way only the path of a picture and the status, at the end the files too."""
 
     status: str
-    picture: Any = None
+    picture: str | None = None
     files: dict[str, Path] = field(default_factory=dict)
     results: list[dict[str, Any]] | None = None
 
@@ -72,6 +73,7 @@ class Handlers:
         session = self.sessions.of(visitor)
         with session.alone():
             session.clear()
+            self.sessions.replace_upload(session, find_upload(upload, self.sessions.uploads))
             own = take_in(upload, session.folder, self.sessions.uploads, self.limits)
             name = clean_text(Path(upload or "").name[-80:], "The file's name") or own.name
             session.clip = open_clip(self.engine.open_video, own, self.limits, name)
@@ -84,6 +86,7 @@ class Handlers:
         session = self.sessions.of(visitor)
         with session.alone():
             session.clear()
+            self.sessions.replace_upload(session, None)
             own = session.folder / self.sample.name
             shutil.copyfile(self.sample, own)
             session.clip = open_clip(self.engine.open_video, own, self.limits, self.sample.name)
@@ -94,6 +97,7 @@ class Handlers:
         session = self.sessions.of(visitor)
         with session.alone():
             session.clear()
+            self.sessions.replace_upload(session, None)
         return session
 
     def frame(self, visitor: str | None, index: float | None, selected: int | None) -> Shown:
@@ -177,6 +181,14 @@ class Handlers:
     # ----------------------------------------------------------------------------------------------------------
     # what the model does
     # ----------------------------------------------------------------------------------------------------------
+    def wait(self, visitor: str | None) -> str:
+        """Note that a job was asked for, so that Stop is heeded while it waits for others' jobs."""
+        session = self.sessions.of(visitor)
+        if not session.busy.locked():
+            session.waiting = True
+            session.stop.clear()
+        return looks.status("Waiting for the model ...")
+
     def track(self, visitor: str | None, model: str | None) -> Iterator[Outcome]:
         """Track what is left to track; pictures on the way, files at the end.
 
@@ -184,8 +196,13 @@ class Handlers:
         """
         session = self.sessions.of(visitor)
         with session.alone():
-            clip = session.video()
+            stopped = session.waiting and session.stop.is_set()
+            session.waiting = False
             session.stop.clear()
+            if stopped:
+                yield Outcome(looks.status("Stopped before it began."))
+                return
+            clip = session.video()
             if not session.objects:
                 raise ValueError("There is nothing to track yet; draw a box, or say in words what to follow.")
             runs = remaining(session.objects, clip.num_frames)
@@ -229,8 +246,13 @@ class Handlers:
         at = result["frame"]
         objects = [one.frames[at] for one in session.objects if at in one.frames]
         images = source.read([at])
-        picture = looks.live_picture(images[0], objects, source.timestamp(at), at) if images else None
-        return Outcome(looks.status(f"Frame {at}, {done} of {total} boxes", done, total), picture)
+        status = looks.status(f"Frame {at}, {done} of {total} boxes", done, total)
+        if not images:
+            return Outcome(status)
+        picture = looks.live_picture(images[0], objects, source.timestamp(at), at)
+        session.pictures += 1  # an address shows one picture, since browsers remember it
+        (session.folder / f"live_{session.pictures - LIVE_KEPT}.jpg").unlink(missing_ok=True)
+        return Outcome(status, looks.save_picture(picture, session.folder / f"live_{session.pictures}.jpg"))
 
     def _finished(self, session: Session, words: str) -> Outcome:
         """Write the files of all that is known."""
@@ -239,14 +261,21 @@ class Handlers:
             results = as_results(session.objects, source.timestamp)
             if not results:
                 return Outcome(looks.status(f"{words} No box was found."), results=[])
-            files = write_all(session.folder, clip, source, session.objects, results)
+            folder = new_folder(session.folder)
+            files = write_all(folder, clip, source, session.objects, results)
+        if session.result is not None:
+            shutil.rmtree(session.result, ignore_errors=True)
+        session.result = folder
+        release_memory()
         return Outcome(looks.status(words), files=files, results=results)
 
     def stop(self, visitor: str | None) -> str:
         """Ask the running job to end."""
         session = self.sessions.of(visitor)
+        if not (session.busy.locked() or session.waiting):
+            return looks.status("Nothing is running.")
         session.stop.set()
-        return looks.status("Stopping ..." if session.busy.locked() else "Nothing is running.")
+        return looks.status("Stopping ...")
 
     def describe(self, visitor: str | None, model: str | None, selected: int | None, index: float) -> str:
         """Say what the selected object is, from where it is in a frame."""

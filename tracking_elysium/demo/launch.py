@@ -89,7 +89,7 @@ def _served(settings: Settings, root: Path, engine: Engine | None) -> Iterator[s
         page.queue(max_size=settings.limits.queue, default_concurrency_limit=4)
         _, address, _ = page.launch(**_launch_options(settings), **look())
         done = threading.Event()
-        sweeper = threading.Thread(target=_sweep_until, args=(sessions, done), daemon=True)
+        sweeper = threading.Thread(target=_sweep_until, args=(sessions, page, done), daemon=True)
         sweeper.start()
         try:
             yield address
@@ -121,9 +121,11 @@ def _launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _sweep_until(sessions: Any, done: threading.Event) -> None:
+def _sweep_until(sessions: Any, page: Any, done: threading.Event) -> None:
     while not done.wait(SWEEP_EVERY_S):
         try:
             sessions.sweep()
         except OSError:
             logging.getLogger(__name__).exception("files of idle visitors could not be removed")
+        for names in page.temp_file_sets:  # Gradio notes each file that it shows, and would do so for ever
+            names.difference_update([name for name in list(names) if not os.path.exists(name)])

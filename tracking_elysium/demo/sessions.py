@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,11 @@ class Session:
         objects: what is followed in it.
         next_id: number of the next object; numbers are not given twice, so that colors stay.
         busy: held by the one step that changes the objects or runs the model.
-        stop: asks a running job to end with what it has.
+        stop: asks a running or waiting job to end with what it has.
+        waiting: whether a job was asked for that has not begun.
+        upload: what the browser sent, until the visitor takes another video or leaves.
+        result: folder of the latest job's files.
+        pictures: how many pictures of running jobs were shown.
         used: when the visitor last did something.
         left: whether the visitor is gone; the folder goes when the running job has ended.
     """
@@ -36,6 +40,10 @@ class Session:
     next_id: int = 0
     busy: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
+    waiting: bool = False
+    upload: Path | None = None
+    result: Path | None = None
+    pictures: int = 0
     used: float = field(default_factory=time.monotonic)
     left: bool = False
 
@@ -56,10 +64,13 @@ class Session:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear(self) -> None:
-        """Forget the video and remove every file."""
-        self.clip, self.objects, self.next_id = None, [], 0
+        """Forget the video and remove every file.
+
+        The folder gets another name, since browsers remember what an address showed.
+        """
+        self.clip, self.objects, self.next_id, self.result = None, [], 0, None
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = new_folder(self.folder.parent)
 
     def object(self, number: int | None) -> Followed:
         """Give one object by its number.
@@ -83,20 +94,27 @@ class Session:
         return self.clip
 
 
+def new_folder(parent: Path, prefix: str = "") -> Path:
+    """Make a folder whose name nobody can guess: what lies in it is served to whoever knows its address."""
+    folder = parent / f"{prefix}{secrets.token_hex(16)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
 class Sessions:
     """All visitors.
 
     Args:
-        root: folder that holds their folders and the uploads.
+        root: folder that holds the uploads and, in `visitors`, a folder for each visitor. Gradio shows files of it,
+            and would copy those of any other.
         keep_seconds: how long an idle visitor is remembered.
         clock: seconds that only grow.
     """
 
     def __init__(self, root: Path, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.uploads = root / "uploads"
-        self.uploads.mkdir(parents=True, exist_ok=True)
-        self._folders = root / "visitors"
-        self._folders.mkdir(parents=True, exist_ok=True)
+        self.uploads = root
+        self.folders = root / "visitors"
+        self.folders.mkdir(parents=True, exist_ok=True)
         self._keep_seconds, self._clock = keep_seconds, clock
         self._known: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -110,8 +128,7 @@ class Sessions:
         name = visitor or ""
         with self._lock:
             if name not in self._known:
-                folder = Path(tempfile.mkdtemp(prefix="visitor-", dir=self._folders))
-                self._known[name] = Session(folder)
+                self._known[name] = Session(new_folder(self.folders))
             session = self._known[name]
             session.used = self._clock()
             return session
@@ -123,9 +140,23 @@ class Sessions:
         if session is not None:
             session.left = True
             session.stop.set()
+            self.replace_upload(session, None)
             if session.busy.acquire(blocking=False):
                 session.busy.release()
                 shutil.rmtree(session.folder, ignore_errors=True)
+
+    def replace_upload(self, session: Session, upload: Path | None) -> None:
+        """Note what a visitor uploaded and remove what they uploaded before, unless it is somebody else's too.
+
+        Gradio stores equal files once.
+        """
+        with self._lock:
+            old, session.upload = session.upload, upload
+            needed = old is None or any(one.upload == old for one in (session, *self._known.values()))
+        if old is not None and not needed:
+            old.unlink(missing_ok=True)
+            with suppress(OSError):  # another file lies there
+                old.parent.rmdir()
 
     def sweep(self) -> None:
         """Remove idle visitors and uploads that are older than an idle visitor may be."""
@@ -139,17 +170,22 @@ class Sessions:
         for name in idle:
             self.leave(name)
         oldest = time.time() - self._keep_seconds
-        for path in self.uploads.rglob("*"):
-            if path.is_file() and _changed(path) < oldest:
-                path.unlink(missing_ok=True)
-        for path in sorted(self.uploads.rglob("*"), reverse=True):
-            if path.is_dir() and _changed(path) < oldest and not any(path.iterdir()):
-                path.rmdir()
+        for folder in self.uploads.iterdir():
+            if folder != self.folders:
+                _remove_old(folder, oldest)
 
     def close(self) -> None:
         """End all visits."""
         for name in list(self._known):
             self.leave(name)
+
+
+def _remove_old(folder: Path, oldest: float) -> None:
+    """Remove files and empty folders that were last changed before `oldest`, the folder itself too."""
+    for path in sorted([folder, *folder.rglob("*")], reverse=True):
+        if _changed(path) < oldest:
+            with suppress(OSError):  # a folder that is not empty, a file that is gone
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _changed(path: Path) -> float:

@@ -44,7 +44,8 @@ def take_in(upload: str | None, folder: Path, uploads: Path, limits: Limits) -> 
     Args:
         upload: the path that the browser's upload led to.
         folder: the visitor's folder; the file is put there.
-        uploads: the only folder that an upload may lie in, whatever link or spelling leads there.
+        uploads: the only folder that an upload may lie in, whatever link or spelling leads there; what lies in its
+            folder of visitors (`sessions.py`) is no upload.
         limits: of size, length and pixels.
 
     Returns:
@@ -53,11 +54,7 @@ def take_in(upload: str | None, folder: Path, uploads: Path, limits: Limits) -> 
     Raises:
         ValueError: no file, one outside `uploads`, no video, or one beyond a limit; a sentence for the visitor.
     """
-    if not upload:
-        raise ValueError("There is no video yet; choose a file, record one, or take the sample.")
-    real = Path(os.path.realpath(upload))
-    if not real.is_relative_to(os.path.realpath(uploads)) or not real.is_file():
-        raise ValueError("That file was not uploaded here; choose it with the upload button.")
+    real = find_upload(upload, uploads)
     size = real.stat().st_size
     if size > limits.upload_mb * 10**6:
         raise ValueError(
@@ -71,6 +68,20 @@ def take_in(upload: str | None, folder: Path, uploads: Path, limits: Limits) -> 
     except OSError:
         shutil.copyfile(real, own)
     return own
+
+
+def find_upload(upload: str | None, uploads: Path) -> Path:
+    """Give the real path of an upload.
+
+    Raises:
+        ValueError: none was named, or it is no file below `uploads`, or it lies in a visitor's folder.
+    """
+    if not upload:
+        raise ValueError("There is no video yet; choose a file, record one, or take the sample.")
+    real, root = Path(os.path.realpath(upload)), Path(os.path.realpath(uploads))
+    if not real.is_relative_to(root) or real.is_relative_to(root / "visitors") or not real.is_file():
+        raise ValueError("That file was not uploaded here; choose it with the upload button.")
+    return real
 
 
 def probe(path: Path) -> dict[str, Any]:
