@@ -89,7 +89,8 @@ def text_only(asked):
             return batch
         del batch["pixel_values"]
         stay = batch["input_ids"] != self.processor.image_token_id
-        return {name: value[stay].view(len(value), -1) for name, value in batch.items()}
+        cut = {name: batch[name][stay].view(len(stay), -1) for name in ("input_ids", "attention_mask", "labels")}
+        return {**batch, **cut}  # the rest is about labeled tokens, of which none goes
 
     ConversationCollator.__call__ = without_frames
 
