@@ -59,7 +59,7 @@ test-deepspeed: ## the tests that skip without DeepSpeed (Linux), in an environm
 	test -x $(DEEPSPEED)/bin/python || $(PYTHON) -m venv $(DEEPSPEED)
 	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt torch
 	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt -e ".[dev,train]"
-	$(DEEPSPEED)/bin/python -m pytest -m slow -k zero tests/train/test_engines.py $(ARGS)
+	TORCH_EXTENSIONS_DIR=$(abspath $(DEEPSPEED))/kernels $(DEEPSPEED)/bin/python -m pytest -m slow -k zero tests/train/test_engines.py $(ARGS)
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

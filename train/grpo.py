@@ -12,7 +12,7 @@ import argparse
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import numpy as np
@@ -31,15 +31,15 @@ from .config import Recipe, SourceConfig, StageConfig, load_yaml
 from .data import ConversationSource, conversation
 from .engines import name_layers
 from .finish import FINISHED, RECIPE, push_folder, save_model, stage_metrics, write_card
+from .greedy import LOGGED, GreedyAnswers
 from .miniature.cpu import prepare_cpu
 from .parts import check_train, freeze_all_but
 from .plain import to_plain
-from .rewards import REWARDS, Truth, iou_value
+from .rewards import REWARDS, Truth
 
-__all__ = ["GrpoRecipe", "QuestionSource", "greedy_iou", "main", "run_grpo"]
+__all__ = ["GrpoRecipe", "QuestionSource", "main", "run_grpo"]
 
 ANSWERED_WITH_BOXES = (Task.SOT, Task.RSOT, Task.REC)
-GREEDY_BATCH = 16
 DEFAULT_LENGTH = 256  # tokens of an answer
 
 
@@ -116,7 +116,7 @@ class QuestionSource:
     seed: int
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """`prompt` (messages), `images` (F of them) and `truth` of an item.
+        """`prompt` (messages), its true `answer` (a message), `images` (F of them) and `truth` of an item.
 
         Raises:
             ValueError: no object of the clip can be asked about.
@@ -139,6 +139,7 @@ class QuestionSource:
                 )
                 return {
                     "prompt": messages[:-1],
+                    "answer": messages[-1],
                     "images": [Image.fromarray(np.asarray(frame)) for frame in clip.frames],
                     "truth": truth,
                 }
@@ -191,59 +192,11 @@ def grpo_arguments(recipe: GrpoRecipe, output: Path, use_cpu: bool) -> GRPOConfi
         raise ValueError(f"arguments: {error}; they are the fields of trl.GRPOConfig.") from error
 
 
-@torch.no_grad()
-def greedy_iou(
-    model: ElysiumForConditionalGeneration, processor: ElysiumProcessor, items: list[dict[str, Any]], length: int
-) -> float:
-    """Mean IoU of the model's greedy answers.
-
-    Args:
-        model: in any mode; it is put in that mode again.
-        processor: writes prompts.
-        items: of a `QuestionSource`.
-        length: most tokens of an answer.
-    """
-    was_training, values = model.training, []
-    generate = cast(Any, model).generate
-    model.eval()
-    for start in range(0, len(items), GREEDY_BATCH):
-        some = items[start : start + GREEDY_BATCH]
-        conversations = [_filled(item["prompt"], item["images"]) for item in some]
-        batch: Any = processor.apply_chat_template(
-            conversations,
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=True,
-            processor_kwargs={"padding": True, "return_tensors": "pt"},
-        )
-        batch = batch.to(model.device)
-        answers = generate(**batch, do_sample=False, max_new_tokens=length)[:, batch["input_ids"].shape[1] :]
-        for text, item in zip(processor.batch_decode(answers, skip_special_tokens=True), some, strict=True):
-            values.append(iou_value(text, item["truth"]))
-    model.train(was_training)
-    return float(np.mean([value for value in values if value is not None]))
-
-
 def _clips_of_a_run(arguments: GRPOConfig) -> int:
     """Clips that all steps ask about; each is asked about `num_generations` times in a round of answers."""
     per_round, steps = arguments.generation_batch_size or 1, arguments.steps_per_generation or 1
     rounds = -(-arguments.max_steps * arguments.gradient_accumulation_steps // steps)
     return max(1, rounds) * (per_round // (arguments.num_generations or 1))
-
-
-def _filled(messages: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
-    """The messages with their frames in place."""
-    rest = iter(images)
-    return [
-        {
-            **message,
-            "content": [
-                {"type": "image", "image": next(rest)} if part["type"] == "image" else part
-                for part in message["content"]
-            ],
-        }
-        for message in messages
-    ]
 
 
 def run_grpo(recipe: GrpoRecipe, output: Path, use_cpu: bool = True) -> Path:
@@ -277,22 +230,18 @@ def run_grpo(recipe: GrpoRecipe, output: Path, use_cpu: bool = True) -> Path:
         train_dataset=questions.dataset(_clips_of_a_run(arguments)),
         processing_class=processor,
     )
-    held_out: list[dict[str, Any]] = []
     if recipe.eval_sources:
         clips = ConversationSource(stage, 1, recipe.seed, processor, evaluation=True)
         source = QuestionSource(clips, processor, recipe.seed)
         held_out = [source[item] for item in range(recipe.eval_items)]
-    length = arguments.max_completion_length or DEFAULT_LENGTH
-    before = greedy_iou(model, processor, held_out, length) if held_out else None
+        length = arguments.max_completion_length or DEFAULT_LENGTH
+        trainer.add_callback(GreedyAnswers(trainer, held_out, processor, length))
     trainer.train(resume_from_checkpoint=newest_checkpoint(output))
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     metrics = stage_metrics(trainer, stage)
-    if held_out:
-        metrics["evaluation"] = {
-            "mean_iou_before": before,
-            "mean_iou": greedy_iou(trainer.accelerator.unwrap_model(trainer.model), processor, held_out, length),
-            "clips": len(held_out),
-        }
+    greedy = [entry[LOGGED] for entry in trainer.state.log_history if LOGGED in entry]
+    if greedy:
+        metrics["evaluation"] = {"mean_iou_before": greedy[0], "mean_iou": greedy[-1], "clips": recipe.eval_items}
     if trainer.accelerator.is_main_process:
 
         def add(folder: Path) -> None:

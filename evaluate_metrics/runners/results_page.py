@@ -21,7 +21,7 @@ from .scoring import TrackerScores, score_task
 from .store import Truth, read_lines, read_truth
 from .tables import Row, group_rows, main_rows, markdown, presence_rows
 
-__all__ = ["PARTS", "Part", "main", "run_part", "with_section", "write_page"]
+__all__ = ["PAGE", "PARTS", "Part", "main", "run_part", "with_section", "write_page"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
@@ -75,6 +75,8 @@ PARTS = {
         ("size", "speed", "absence"),
     ),
 }
+
+SECTIONS = (*PARTS, "effects")  # in the order of the page; `effects` is written by `evaluate_metrics.effects`
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -153,7 +155,7 @@ def write_page(page: Path, name: str, part: Part, results: Path) -> None:
 def with_section(page: str, name: str, section: str) -> str:
     """A page with one section put in its place, between two comments; the head and the other sections stay."""
     found = dict(re.findall(r"<!-- (\w+): begin -->\n(.*?)\n<!-- \1: end -->", page, re.DOTALL)) | {name: section}
-    parts = [f"<!-- {key}: begin -->\n{found[key]}\n<!-- {key}: end -->\n" for key in PARTS if key in found]
+    parts = [f"<!-- {key}: begin -->\n{found[key]}\n<!-- {key}: end -->\n" for key in SECTIONS if key in found]
     return "\n".join([HEAD, *parts])
 
 

@@ -13,10 +13,11 @@ from evaluate_metrics.runners import command
 from evaluate_metrics.runners.judged import judge_answers
 from evaluate_metrics.runners.reporting import main as report
 from evaluate_metrics.runners.reporting import write_report
-from evaluate_metrics.runners.scoring import bootstrap_interval, score_task
+from evaluate_metrics.runners.scoring import bootstrap_interval, score_task, score_tracker
 from evaluate_metrics.runners.splits import groups_of
 from evaluate_metrics.runners.store import Truth, check_same_run, read_truth, write_lines
 from evaluate_metrics.runners.work import Share, run_blocks
+from evaluate_metrics.video_reg import captions
 
 from . import miniatures
 from .miniature_runs import ListPipe, run
@@ -124,6 +125,24 @@ def test_bootstrap():
     assert 0.35 < low < 0.45 and 0.55 < high < 0.65  # 0.5 -+ 1.96 * 0.5 / 10
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
     assert np.isnan(bootstrap_interval([])).all()
+
+
+def test_only_means_of_items_have_an_interval(tmp_path, monkeypatch):
+    """BLEU has no items, and METEOR of a corpus is no mean of theirs: resampling items says nothing of either."""
+    monkeypatch.setattr(captions, "java_is_usable", lambda: False)
+    said = {"a": "a red cat", "b": "the dog", "c": "a small bird on the old brown fence behind the house"}
+    true = {"a": "a red cat", "b": "a dog runs", "c": "a bird on the fence"}
+    write_lines(tmp_path / "block-00000.jsonl", [{"name": name, "text": text} for name, text in said.items()])
+    (tmp_path / "run.json").write_text("{}")
+    truths = [Truth(name, np.zeros((1, 4)), None, None, (text,), (), True) for name, text in true.items()]
+    one = score_tracker(tmp_path, truths, {"ask": "video_reg"})
+    means = {name: np.mean([item[name] for item in one.per_item.values()]) for name in one.per_item["a"]}
+    assert abs(means["meteor_exact"] - one.scores["meteor_exact"]) > 0.01  # else this shows nothing
+    assert "meteor_exact" in one.scores and "meteor_exact" not in one.intervals
+    assert not any(name.startswith("bleu") for name in one.intervals)
+    assert "cider" in one.intervals
+    for name, (low, high) in one.intervals.items():
+        assert low <= one.scores[name] <= high and one.scores[name] == pytest.approx(means[name])
 
 
 def test_groups():

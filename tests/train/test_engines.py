@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,6 +51,34 @@ main(arguments)
 """
 
 
+# DeepSpeed compiles what it needs at its first use: done here beforehand, since a launch that runs out of time in
+# the midst of it would leave a lock that the next one waits for.
+KERNELS = """
+from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+ShareMemCommBuilder().load()
+"""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+
+
+@cache
+def build_kernels():
+    """Compile DeepSpeed's kernels for the CPU, unless they are there: some twenty seconds on an idle machine."""
+    call([sys.executable, "-c", KERNELS], timeout=1800)
+
+
+def call(command, timeout):
+    """Run a command from the root; a launcher that runs out of time is asked to end its workers, too."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+    try:
+        out, error = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait(60)
+        raise
+    assert process.returncode == 0, out[-1000:] + error[-4000:]
+
+
 def text_only(asked):
     """Take the frames out of the batches for which `asked(number of the call)` is true."""
     collate, calls = ConversationCollator.__call__, iter(range(1000))
@@ -60,7 +89,8 @@ def text_only(asked):
             return batch
         del batch["pixel_values"]
         stay = batch["input_ids"] != self.processor.image_token_id
-        return {name: value[stay].view(len(value), -1) for name, value in batch.items()}
+        cut = {name: batch[name][stay].view(len(stay), -1) for name in ("input_ids", "attention_mask", "labels")}
+        return {**batch, **cut}  # the rest is about labeled tokens, of which none goes
 
     ConversationCollator.__call__ = without_frames
 
@@ -74,8 +104,10 @@ def two_stages(batch_size, **changes):
 
 
 def launch(folder, engine, texts="frames"):
-    if engine.startswith("zero") and find_spec("deepspeed") is None:
-        pytest.skip("DeepSpeed is not installed")
+    if engine.startswith("zero"):
+        if find_spec("deepspeed") is None:
+            pytest.skip("DeepSpeed is not installed")
+        build_kernels()
     (folder / "worker.py").write_text(WORKER.format(root=str(ROOT)))
     (folder / "r.yaml").write_text(yaml.safe_dump(to_plain(two_stages(2))))
     worker = [
@@ -93,10 +125,7 @@ def launch(folder, engine, texts="frames"):
         config = f"train/accelerate/{engine}.yaml"
         launcher = ["accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
         launcher += ["--main_process_port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-m", *launcher, *worker]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    call([sys.executable, "-m", *launcher, *worker], timeout=600)
     return folder / "run"
 
 

@@ -11,11 +11,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dataset_scripts.records import ObjectTrack, VideoRecord, write_records
+from modeling_elysium import ElysiumForConditionalGeneration
 from processing_elysium import ElysiumProcessor
 from processing_elysium.boxes import GRID, iou
 from processing_elysium.prompts import Task
+from train import greedy
 from train.config import SourceConfig, load_yaml
 from train.data import ConversationSource
+from train.greedy import LOGGED
 from train.grpo import ElysiumGrpoTrainer, GrpoRecipe, QuestionSource, grpo_arguments, main, run_grpo
 from train.miniature.build import build_model
 from train.parts import part_of
@@ -209,7 +212,56 @@ def test_the_command_writes_a_whole_folder(tmp_path, start, capsys):
     card = (final / "README.md").read_text()
     assert "| grpo | language_model |" in card and "evaluation: mean iou before" in card
     history = json.loads((tmp_path / "run/checkpoint-1/trainer_state.json").read_text())["log_history"]
-    assert {"rewards/iou/mean", "rewards/format/mean", "rewards/presence/mean"} <= set(history[0])
+    (logged,) = (entry for entry in history if "rewards/iou/mean" in entry)
+    assert {"rewards/format/mean", "rewards/presence/mean"} <= set(logged)
+
+
+def test_held_out_questions_are_asked_and_drawn_before_the_first_step_and_with_every_checkpoint(
+    tmp_path, start, monkeypatch
+):
+    asked = []
+
+    def overlap(model, processor, items, length):
+        asked.append(items)
+        return len(asked) / 10
+
+    monkeypatch.setattr(greedy, "greedy_iou", overlap)
+    run_grpo(one_recipe(start), tmp_path)  # three steps, a checkpoint after two, and at the end
+    history = json.loads((tmp_path / "checkpoint-3/trainer_state.json").read_text())["log_history"]
+    assert [(e["step"], e[LOGGED]) for e in history if LOGGED in e] == [(0, 0.1), (2, 0.2), (3, 0.3)]
+    assert [e["step"] for e in history if "rewards/iou/mean" in e] == [1, 2, 3]  # none is lost, none told twice
+    told = json.loads((tmp_path / "final/metrics.json").read_text())["evaluation"]
+    assert (told["mean_iou_before"], told["mean_iou"]) == (0.1, 0.3)
+    assert asked[0] is asked[-1] and len(asked[0]) == 5
+    sheets = sorted((tmp_path / "pictures").iterdir())
+    assert [sheet.name for sheet in sheets] == [f"step-{step:06d}.png" for step in (0, 2, 3)]
+    with Image.open(sheets[0]) as sheet:
+        width, height = sheet.size
+        colors = set(sheet.get_flattened_data())
+    assert height > 0 and width == 2 * height / greedy.PICTURES  # two square frames a row
+    assert len(colors) > 10  # frames, not an empty sheet
+
+
+def test_greedy_iou_is_the_mean_over_questions(start, monkeypatch):
+    """Answers that are the true ones are worth nearly 1, none are worth 0."""
+    source = questions(start, sources=[synthetic({"rsot": 1.0})], num_frames=(2, 2))
+    items = [source[item] for item in range(3)]
+    model, processor = ElysiumForConditionalGeneration.from_pretrained(start), source.processor
+    said = [item["answer"]["content"][0]["text"] for item in items]
+
+    def texts(answers, **_):
+        return said
+
+    monkeypatch.setattr(processor, "batch_decode", texts)
+    model.train()
+    whole = greedy.greedy_iou(model, processor, items, 4)
+    assert whole > 0.9 and model.training
+    expected = np.mean([iou_value(text, item["truth"]) for text, item in zip(said, items, strict=True)])
+    assert whole == pytest.approx(expected)
+    said[1] = ""
+    assert greedy.greedy_iou(model, processor, items, 4) == pytest.approx(
+        (iou_value(said[0], items[0]["truth"]) + iou_value(said[2], items[2]["truth"])) / 3
+    )
 
 
 def test_shipped_recipes_load():
