@@ -17,6 +17,7 @@ GROUNDERS = {
     "grounding_dino": ("detectors", "DetectorGrounder"),
     "mm_grounding_dino": ("detectors", "DetectorGrounder"),
     "owlv2": ("detectors", "DetectorGrounder"),
+    "sam3": ("sam3", "Sam3Grounder"),
     "elysium": ("elysium", "ElysiumGrounder"),
 }
 TRACKERS = {
