@@ -25,6 +25,7 @@ TRACKERS = {
     "sam2": ("segmenters", "SegmenterTracker"),
     "sam3": ("segmenters", "SegmenterTracker"),
     "edgetam": ("segmenters", "SegmenterTracker"),
+    "mixformer": ("mixformer", "MixFormerTrackers"),
     "elysium": ("elysium", "ElysiumTracker"),
 }
 
