@@ -26,6 +26,7 @@ __all__ = ["MixFormerTrackers"]
 WORKER = Path(__file__).with_name("mixformer_worker.py")
 ENTRANCE = "lib/test/evaluation/tracker.py"
 LONGEST_ANSWER = 1 << 20  # bytes
+END_S = 10.0  # for the process to end by itself
 SAID = 2000  # characters of the process's last words that an error repeats
 
 
@@ -152,7 +153,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             except BrokenPipeError:
                 continue
     try:
-        process.wait(timeout=5)
+        process.wait(timeout=END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

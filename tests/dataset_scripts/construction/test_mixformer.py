@@ -130,12 +130,12 @@ def test_errors_are_told_and_the_process_ends_with_its_owner(checkout):
     process = trackers._process
     with pytest.raises(RuntimeError, match="process of MixFormer ended"):
         one.update(np.full((40, 60, 3), 255, dtype=np.uint8))
-    assert process.wait(10) == 3
+    assert process.wait(60) == 3
     other = MixFormerTrackers(**options(checkout))
     process = other._process
     del other
     gc.collect()
-    assert process.wait(10) == 0
+    assert process.poll() is not None
 
 
 @pytest.mark.parametrize(
