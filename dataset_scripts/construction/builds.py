@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from processing_elysium.video_source import VideoSource
+
+from .frame_tars import TarFrames, is_in_tar, split_address
 from .rows import Trajectory, read_trajectories
 
-__all__ = ["build_files", "is_address", "read_build", "video_path"]
+__all__ = ["build_files", "is_address", "open_row", "read_build", "video_path"]
 
 _FOLDERS = (".", "shards", "trajectories")
 
@@ -48,7 +51,7 @@ def is_address(video: str) -> bool:
 
 
 def video_path(row: Trajectory, videos: str | os.PathLike[str]) -> str:
-    """Return what opens the video of a row.
+    """Return where the video of a row is; `open_row` opens it.
 
     Args:
         row: of a build.
@@ -59,7 +62,23 @@ def video_path(row: Trajectory, videos: str | os.PathLike[str]) -> str:
     """
     if is_address(row.video):
         return row.video
-    path = Path(videos) / row.video
+    path = Path(videos) / (split_address(row.video)[0] if is_in_tar(row.video) else row.video)
     if not path.exists():
         raise ValueError(f"trajectory {row.id!r}: {path} does not exist; name the videos' folder with --videos.")
-    return str(path)
+    return str(Path(videos) / row.video)
+
+
+def open_row(row: Trajectory, videos: str | os.PathLike[str]) -> VideoSource:
+    """Open the video of a row: a file, a folder of frames, frames in a tar, an address.
+
+    Args:
+        row: of a build.
+        videos: folder that its path is relative to.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from processing_elysium.frames import open_video  # loads torch, which readers of rows do not need
+
+    path = video_path(row, videos)
+    return TarFrames(path) if is_in_tar(row.video) else open_video(path)

@@ -11,6 +11,7 @@ from typing import Any
 from ..plain import to_plain
 from .consistency import ConsistencyConfig
 from .drift import DriftConfig
+from .enrichment import EnrichmentConfig
 from .forward_backward import ForwardBackwardConfig
 from .grounding import GroundingConfig
 from .noun_chunks import NounChunkConfig
@@ -148,6 +149,7 @@ class BuildConfig:
     seed: int = 0
     ray: RayConfig = field(default_factory=RayConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    enrichment: EnrichmentConfig = field(default_factory=EnrichmentConfig)
     noun_chunks: NounChunkConfig = field(default_factory=NounChunkConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     unique: UniqueConfig = field(default_factory=UniqueConfig)

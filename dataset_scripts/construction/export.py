@@ -4,7 +4,8 @@ elysium     SPLIT.jsonl and frames/VIDEO/000000.jpg, the authors' lines
 lasot       CLASS/CLASS-N/{img,groundtruth.txt,full_occlusion.txt,out_of_view.txt,nlp.txt} and the lists of splits
 mot         VIDEO/{img1,gt/gt.txt,seqinfo.ini}, one sequence per video
 coco        SPLIT.json with videos, images, annotations with track_id; frames/VIDEO/000000.jpg
-webdataset  SPLIT-000000.tar, a sample per frame: VIDEO_000000.jpg and its record of boxes and words, .json
+webdataset  SPLIT-000000.tar, a sample per frame: VIDEO_000000.jpg and its record of boxes and words, .json; with
+            trajectories/, the rows that refer to these frames, it is a build without the videos
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from processing_elysium.frames import open_video
-
 from ..records import ObjectTrack, VideoRecord, write_json_lines
-from .builds import read_build, video_path
-from .rows import Trajectory
+from .builds import open_row, read_build
+from .frame_tars import tar_address
+from .rows import Trajectory, write_trajectories
 
 __all__ = ["FORMATS", "export", "main", "make_parser"]
 
@@ -58,13 +59,12 @@ def _frames(rows: Sequence[Trajectory], videos: Path) -> Iterator[tuple[int, np.
         ValueError: the video cannot be read, or ends before.
     """
     wanted = sorted({index for row in rows for index in row.frame_indices})
-    path = video_path(rows[0], videos)
-    with open_video(path) as video:
+    with open_row(rows[0], videos) as video:
         for start in range(0, len(wanted), 16):
             indices = wanted[start : start + 16]
             frames = video.read(indices)
             if len(frames) < len(indices):
-                raise ValueError(f"trajectory {rows[0].id!r}: {path} ends before frame {indices[-1]}.")
+                raise ValueError(f"trajectory {rows[0].id!r}: {video.name} ends before frame {indices[-1]}.")
             yield from zip(indices, frames, strict=True)
 
 
@@ -176,28 +176,68 @@ def export_coco(groups: Iterable[list[Trajectory]], videos: Path, out: Path) -> 
 
 
 def export_webdataset(groups: Iterable[list[Trajectory]], videos: Path, out: Path) -> None:
-    """Write tars of frames; the records are what `dataset_scripts.streams.TarStream` trains from."""
-    shards: Counter[str] = Counter()
-    open_tars: dict[str, tarfile.TarFile] = {}
+    """Write tars of frames; the records are what `dataset_scripts.streams.TarStream` trains from.
+
+    A video's frames stay in one tar. The rows of each tar are written beside it, with their frames counted in it, so
+    that the folder is a build that can be published, reviewed and exported without the videos.
+    """
+    shards: dict[str, _TarShard] = {}
+    counts: Counter[str] = Counter()
+    taken: set[str] = set()
     try:
         for rows in groups:
             split = rows[0].split or "train"
-            for index, frame in _frames(rows, videos):
-                if split not in open_tars or shards[split] % FRAMES_PER_TAR == 0:
-                    if split in open_tars:
-                        open_tars.pop(split).close()
-                    out.mkdir(parents=True, exist_ok=True)
-                    open_tars[split] = tarfile.open(out / f"{split}-{shards[split] // FRAMES_PER_TAR:06d}.tar", "w")  # noqa: SIM115
-                shards[split] += 1
-                key = f"{_name(rows[0].video_id)}_{index:06d}"
-                record = json.dumps(_record(key, rows, index).to_json(), ensure_ascii=False).encode()
-                for ending, content in ((".jpg", _jpeg(frame)), (".json", record)):
-                    info = tarfile.TarInfo(key + ending)
-                    info.size = len(content)
-                    open_tars[split].addfile(info, io.BytesIO(content))
+            shard = shards.get(split)
+            if shard is not None and shard.num_frames >= FRAMES_PER_TAR:
+                shards.pop(split).close()
+            if split not in shards:
+                shards[split] = _TarShard(out, f"{split}-{counts[split]:06d}")
+                counts[split] += 1
+            name = _name(rows[0].video_id)
+            while name in taken:
+                name += "-x"
+            taken.add(name)
+            shards[split].add(rows, name, videos)
+        for shard in shards.values():
+            shard.close()
     finally:
-        for archive in open_tars.values():
-            archive.close()
+        for shard in shards.values():
+            shard.tar.close()
+
+
+class _TarShard:
+    """One tar and the rows of its frames."""
+
+    def __init__(self, out: Path, stem: str) -> None:
+        self.out, self.stem, self.num_frames = out, stem, 0
+        out.mkdir(parents=True, exist_ok=True)
+        self.rows: list[Trajectory] = []
+        self.tar = tarfile.open(out / f"{stem}.tar", "w")  # noqa: SIM115 - closed by `close`
+
+    def add(self, rows: list[Trajectory], name: str, videos: Path) -> None:
+        """Write the frames of a video, each with its record."""
+        places: dict[int, int] = {}
+        for index, frame in _frames(rows, videos):
+            key, places[index] = f"{name}_{index:06d}", len(places)
+            record = json.dumps(_record(key, rows, index).to_json(), ensure_ascii=False).encode()
+            for ending, content in ((".jpg", _jpeg(frame)), (".json", record)):
+                info = tarfile.TarInfo(key + ending)
+                info.size = len(content)
+                self.tar.addfile(info, io.BytesIO(content))
+        self.num_frames += len(places)
+        every = list(places) == list(range(min(places), max(places) + 1))
+        self.rows += [
+            replace(
+                row, video=tar_address(f"{self.stem}.tar", f"{name}_"), fps=row.fps if every else None,
+                frame_indices=[places[index] for index in row.frame_indices],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """End the tar and write the rows."""
+        self.tar.close()
+        write_trajectories(self.out / "trajectories" / f"{self.stem}.parquet", self.rows)
 
 
 def _record(key: str, rows: Sequence[Trajectory], index: int) -> VideoRecord:

@@ -22,6 +22,7 @@ class CaptionedVideo:
         license: of the video, None where none is stated.
         tar_offset, tar_size: bytes of the video inside the tar `video`.
         tar_member: its name there.
+        given: the caption of the input, where `caption` has more words than that.
     """
 
     id: str
@@ -32,6 +33,7 @@ class CaptionedVideo:
     tar_offset: int | None = None
     tar_size: int | None = None
     tar_member: str | None = None
+    given: str | None = None
 
 
 class PoisonedVideoError(Exception):

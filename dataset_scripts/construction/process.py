@@ -9,24 +9,25 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from processing_elysium.frames import open_video
+from processing_elysium.frames import even_indices, open_video
 from processing_elysium.video_source import VideoSource
 
 from .config import BuildConfig, fingerprint
 from .consistency import overlaps, why_inconsistent
 from .drift import innovations, why_drifted
+from .enrichment import enriched
 from .forward_backward import return_overlaps, why_lost_on_the_way_back
 from .grounding import Grounded, ground_phrases
 from .items import CaptionedVideo, PoisonedVideoError, VideoResult
 from .noun_chunks import split_caption
-from .protocols import ClipTracker, Grounder, StepTrackers
+from .protocols import ClipTracker, Describer, Grounder, StepTrackers
 from .rows import Trajectory
 from .shots import find_cuts, longest_shot
 from .tracking import Tracked, follow_objects
@@ -39,6 +40,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Written with every row: other versions may give other boxes.
 VERSIONED = ("elysium", "torch", "transformers", "spacy", "opencv-contrib-python-headless", "av", "numpy")
 STAGES = (
+    "enrichment",
     "noun_chunks",
     "grounding",
     "unique",
@@ -59,11 +61,13 @@ class Components:
         nlp: spaCy's pipeline.
         grounder: finds phrases.
         tracker: follows boxes.
+        describer: adds words to captions; None where `enrichment` is off.
     """
 
     nlp: Any
     grounder: Grounder
     tracker: StepTrackers | ClipTracker
+    describer: Describer | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class VideoProcessor:
         return result
 
     def _process(self, item: CaptionedVideo, result: VideoResult) -> None:
+        if self._config.enrichment.enabled:
+            item = self._enriched(item, result)
         with _timed(result, "noun_chunks"):
             chunks = split_caption(self._parts.nlp, item.caption, self._config.noun_chunks)
         result.counts["phrases"] = len(chunks.phrases) + chunks.dropped.total()
@@ -140,6 +146,22 @@ class VideoProcessor:
         if result.rows:
             _keep_member(item, self._config.folder)
         result.counts["kept"] = len(result.rows)
+
+    def _enriched(self, item: CaptionedVideo, result: VideoResult) -> CaptionedVideo:
+        """The video with more words; what is known of it before stays in the provenance of its rows."""
+        settings, describer = self._config.enrichment, self._parts.describer
+        assert describer is not None
+        if settings.how == "if_empty" and item.caption.strip():
+            return item
+        with _timed(result, "decode"), _source_of(item) as video:
+            if not video.num_frames:
+                raise PoisonedVideoError("video_unreadable", "the number of its frames is not known")
+            wanted = even_indices(video.num_frames, settings.frames)
+            frames = video.read(wanted)
+            if len(frames) < len(wanted):
+                raise PoisonedVideoError("video_breaks_off", f"frame {wanted[len(frames)]} cannot be read")
+        with _timed(result, "enrichment"):
+            return replace(item, caption=enriched(item.caption, frames, describer, settings), given=item.caption)
 
     def _clip(self, video: VideoSource, result: VideoResult) -> _Clip | None:
         """Choose the frames, or count why the video is dropped."""
@@ -237,8 +259,12 @@ class VideoProcessor:
             video=_written_address(item, self._config.folder), width=clip.video.width, height=clip.video.height,
             fps=clip.video.fps, frame_indices=clip.indices, timestamps=clip.times, boxes=np.stack(track.boxes),
             presence=np.ones(len(track.boxes), dtype=bool), scores=np.array(track.scores), phrase=one.phrase.text,
-            caption=" ".join(item.caption.split()), provenance={**self._provenance, "measured": measured},
+            caption=" ".join(item.caption.split()), provenance=self._provenance_of(item, measured),
         )  # fmt: skip
+
+    def _provenance_of(self, item: CaptionedVideo, measured: dict[str, Any]) -> dict[str, Any]:
+        given = {} if item.given is None else {"caption_before_enrichment": item.given}
+        return {**self._provenance, **given, "measured": measured}
 
 
 def _middle(clip: _Clip) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["ClipTracker", "Detections", "Grounder", "StepTracker", "StepTrackers"]
+__all__ = ["ClipTracker", "Describer", "Detections", "Grounder", "StepTracker", "StepTrackers"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class Grounder(Protocol):
 
     def ground(self, frames: Sequence[np.ndarray], phrases: Sequence[str]) -> list[Detections]:
         """Look for `phrases[i]` in `frames[i]`; one `Detections` per pair, all pairs in one batch."""
+        ...
+
+
+class Describer(Protocol):
+    """Says what frames show."""
+
+    def describe(self, frames: Sequence[np.ndarray], prompt: str) -> list[str]:
+        """Answer the prompt about each frame by itself; one text per frame."""
         ...
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..records import part_file
 from .builds import read_build, video_path
+from .frame_tars import is_in_tar, unpack
 from .funnel import Funnel, read_funnel
 from .measures import MEASURES, Measured, measure, table_lines
 from .rows import Trajectory
@@ -45,8 +47,12 @@ def save_sheet(rows: Sequence[Trajectory], videos: str | os.PathLike[str], targe
 
     from ..adapters.contact_sheet import contact_sheet
 
-    records = [replace(row.to_record(), video=video_path(row, videos)) for row in rows]
-    sheet = contact_sheet(records)
+    with tempfile.TemporaryDirectory() as scratch:
+        places = [video_path(row, videos) for row in rows]
+        for number, place in enumerate(places):
+            if is_in_tar(place):
+                places[number] = str(unpack(place, Path(scratch) / str(number)))
+        sheet = contact_sheet([replace(row.to_record(), video=p) for row, p in zip(rows, places, strict=True)])
     with _part(Path(target)) as part:
         sheet.save(part, quality=85)
         os.replace(part, target)

@@ -15,9 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from processing_elysium.frames import open_video
-
-from ..construction.builds import is_address, video_path
+from ..construction.builds import is_address, open_row, video_path
 from ..construction.rows import Trajectory
 from ..records import part_file
 from .elysium_track import evenly, features_of, jpeg, task_row
@@ -76,11 +74,10 @@ def _with_frames(rows: Sequence[Trajectory], settings: PublishSettings) -> Itera
         wanted = [row.frame_indices[i] for i in evenly(len(row.frame_indices), settings.max_frames)]
         missing = [index for index in wanted if index not in kept]
         if missing:
-            path = video_path(row, settings.videos)
-            with open_video(path) as video:
+            with open_row(row, settings.videos) as video:
                 frames = video.read(missing)
             if len(frames) < len(missing):
-                raise ValueError(f"trajectory {row.id!r}: {path} ends before frame {missing[-1]}.")
+                raise ValueError(f"trajectory {row.id!r}: {video.name} ends before frame {missing[-1]}.")
             for index, frame in zip(missing, frames, strict=True):
                 kept[index] = jpeg(_shrunk(Image.fromarray(frame), settings.max_side), settings.quality)
         yield row, [kept[index] for index in wanted]
@@ -142,7 +139,7 @@ class VideoShelf:
         if row.video not in self.rows:
             source = Path(video_path(row, self.settings.videos))
             if not source.is_file():
-                return  # a folder of frames is no video file
+                return  # a folder of frames, or frames in a tar, are no video file
             inside = self._free_name(row, source)
             target = self.folder / inside
             self.taken.add(inside)

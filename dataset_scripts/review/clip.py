@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from processing_elysium.frames import open_video
-
-from ..construction.builds import video_path
+from ..construction.builds import open_row
 from ..construction.rows import Trajectory
 from ..elysium_track.elysium_track import evenly
 from ..synthetic.write import write_video
@@ -28,11 +26,10 @@ def frames_of(row: Trajectory, videos: str | os.PathLike[str], positions: list[i
     Raises:
         ValueError: the video cannot be read, or ends before.
     """
-    path = video_path(row, videos)
-    with open_video(path) as video:
+    with open_row(row, videos) as video:
         frames = video.read([row.frame_indices[position] for position in positions])
     if len(frames) < len(positions):
-        raise ValueError(f"trajectory {row.id!r}: {path} ends before frame {row.frame_indices[positions[-1]]}.")
+        raise ValueError(f"trajectory {row.id!r}: {video.name} ends before frame {row.frame_indices[positions[-1]]}.")
     return frames
 
 

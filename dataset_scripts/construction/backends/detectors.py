@@ -78,7 +78,10 @@ class DetectorGrounder:
         import torch
 
         texts = [self._prompt(phrase) for phrase in phrases]
-        inputs = self._processor(images=frames, text=texts, return_tensors="pt", padding=True).to(self._model.device)
+        # words beyond what the text encoder takes are cut off; the OWLs join texts of one length
+        padding = "max_length" if isinstance(texts[0], list) else True
+        inputs = self._processor(images=frames, text=texts, return_tensors="pt", padding=padding, truncation=True)
+        inputs = inputs.to(self._model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         sizes = [frame.shape[:2] for frame in frames]
         with torch.inference_mode():
@@ -89,7 +92,7 @@ class DetectorGrounder:
         answers = self._read(outputs, **how)
         return [
             Detections.sorted(
-                px_to_unit(answer["boxes"].float().cpu().numpy().reshape(-1, 4), width, height),
+                np.clip(px_to_unit(answer["boxes"].float().cpu().numpy().reshape(-1, 4), width, height), 0, 1),
                 answer["scores"].float().cpu().numpy(),
             )
             for answer, (height, width) in zip(answers, sizes, strict=True)

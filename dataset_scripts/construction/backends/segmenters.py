@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SegmenterTracker", "box_of_mask"]
+__all__ = ["SegmenterTracker", "box_of_mask", "square_pixels"]
 
 # transformers' name of an architecture -> module, prefix of its classes
 FAMILIES = {
     "sam2_video": ("sam2_video", "Sam2Video"),
     "sam3_tracker_video": ("sam3_tracker_video", "Sam3TrackerVideo"),
+    "sam3_video": ("sam3_tracker_video", "Sam3TrackerVideo"),  # the whole of SAM 3; its tracker is taken out
     "edgetam_video": ("edgetam_video", "EdgeTamVideo"),
 }
 # What they were trained with; their own processors do the same, but need torchvision.
-MEAN, STD = {"sam3_tracker_video": (0.5, 0.5, 0.5)}, {"sam3_tracker_video": (0.5, 0.5, 0.5)}
+SAM3_MEAN = SAM3_STD = (0.5, 0.5, 0.5)
 USUAL_MEAN, USUAL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BOX_CORNERS = (2, 3)  # labels of a box prompt's two points
 CACHED_FRAMES = 16  # frames and outputs behind the present one that the models' memory may look back at
@@ -61,7 +62,7 @@ class SegmenterTracker:
             checkpoint, dtype=getattr(torch, dtype) if dtype else "auto"
         )
         self._model, self._temperature = model.to(device).eval(), temperature
-        self._mean, self._std = MEAN.get(kind, USUAL_MEAN), STD.get(kind, USUAL_STD)
+        self._mean, self._std = (SAM3_MEAN, SAM3_STD) if prefix.startswith("Sam3") else (USUAL_MEAN, USUAL_STD)
         side = model.config.image_size
         self._side = int(side if isinstance(side, int) else side[0])
 
@@ -75,7 +76,9 @@ class SegmenterTracker:
             if session is None:
                 session = self._session((height, width), boxes)
             with torch.inference_mode():
-                output = self._model(inference_session=session, frame=self._pixels(frame), frame_idx=number)
+                pixels = square_pixels(frame, self._side, self._mean, self._std)
+                pixels = pixels.to(self._model.device, self._model.dtype)
+                output = self._model(inference_session=session, frame=pixels, frame_idx=number)
                 masks = _masks(output.pred_masks, (height, width))
                 logits = output.object_score_logits.float().reshape(-1)
                 scores = torch.sigmoid(logits / self._temperature).cpu().numpy().astype(np.float64)
@@ -102,15 +105,6 @@ class SegmenterTracker:
         session.obj_with_new_inputs = list(range(len(boxes)))
         return session
 
-    def _pixels(self, frame: np.ndarray) -> Any:
-        """Return a frame (H, W, 3) as the model sees it, (3, S, S)."""
-        import torch
-        from PIL import Image
-
-        square = Image.fromarray(frame).resize((self._side, self._side), Image.Resampling.BILINEAR)
-        pixels = (np.asarray(square, dtype=np.float32) / 255 - self._mean) / self._std
-        return torch.from_numpy(pixels.transpose(2, 0, 1)).to(self._model.device, self._model.dtype)
-
     @staticmethod
     def _forget(session: Any, number: int) -> None:
         """Drop a frame and its outputs, which the library keeps for ever, once no memory looks back at it."""
@@ -120,6 +114,16 @@ class SegmenterTracker:
             session.processed_frames.pop(number, None)
         for outputs in session.output_dict_per_obj.values():
             outputs["non_cond_frame_outputs"].pop(number, None)
+
+
+def square_pixels(frame: np.ndarray, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+    """Return a frame (H, W, 3) of uint8 as a tensor (3, side, side), normalized."""
+    import torch
+    from PIL import Image
+
+    square = Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR)
+    pixels = (np.asarray(square, dtype=np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    return torch.from_numpy(pixels.transpose(2, 0, 1))
 
 
 def _masks(logits: Any, size: tuple[int, int]) -> np.ndarray:
