@@ -33,6 +33,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -40,13 +41,13 @@ import psutil
 from benchmarks.data_engine_judge import DEFAULT, Filters, choose_gate, judge
 from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, encode_real
 from dataset_scripts.construction import workers
-from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig
+from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig, VideoConfig
 from dataset_scripts.construction.consistency import ConsistencyConfig
 from dataset_scripts.construction.drift import DriftConfig
 from dataset_scripts.construction.executor import run_build
 from dataset_scripts.construction.grounding import GroundingConfig
 from dataset_scripts.construction.inputs import read_inputs
-from dataset_scripts.construction.manifest import MANIFEST
+from dataset_scripts.construction.manifest import MANIFEST, ShardEntry
 from dataset_scripts.construction.noun_chunks import NounChunkConfig, load_spacy, split_caption
 from dataset_scripts.construction.projection import Machines, bounds_days, seconds_per_video
 from dataset_scripts.construction.tracking import TrackingConfig
@@ -59,7 +60,7 @@ RUNS = ("drawn-oracle-planted", "real-oracle-planted", "drawn-oracle-kcf", "draw
 # A grounder of ours is unsure of its words: with the paper's 0.6 nothing would be left to judge.
 GROUNDING = {"oracle": 0.6, "shapes": 0.15, "elysium": 0.15}
 TRACKING = {"shapes": 0.15}
-KILLS, KILL_SHARD, TINY = 20, 5, (1_000, 10_000)
+KILLS, KILL_SHARD, SPED, TINY = 20, 5, 24, (1_000, 10_000)
 OFF = {
     "grounding": GroundingConfig(min_confidence=0.0), "tracking": TrackingConfig(min_confidence=None),
     "drift": DriftConfig(enabled=False), "consistency": ConsistencyConfig(enabled=False),
@@ -150,8 +151,7 @@ def _backend(folder: Path, role: str, name: str) -> BackendConfig:
 def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Build with all filters off and judge every row against the truth."""
     config = settings(args, name, name, **OFF)
-    entries = run_build(config, read_inputs(config.input), _dots())
-    print()
+    entries = _build(config)
     total: Counter[str] = Counter()
     dropped, quarantined, seconds = Counter[str](), Counter[str](), Counter[str]()
     for entry in entries:
@@ -163,8 +163,12 @@ def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     return {"counts": total, "dropped": dropped, "quarantined": quarantined, "seconds": seconds, "rows": rows}
 
 
-def _dots() -> Callable[[Any], None]:
-    return lambda _: print(".", end="", flush=True)
+def _build(config: BuildConfig, on_result: Callable[[Any], None] = lambda result: None) -> list[ShardEntry]:
+    """Run a build whose workers are forked: they do what spawned ones do, without importing everything again."""
+    load_spacy(config.noun_chunks.model)
+    plain = multiprocessing.get_context("fork")
+    with mock.patch.object(workers.multiprocessing, "get_context", lambda _: plain):
+        return run_build(config, read_inputs(config.input), on_result)
 
 
 def filters_of(name: str) -> Filters:
@@ -176,7 +180,7 @@ def filters_of(name: str) -> Filters:
 def check(args: argparse.Namespace) -> dict[str, Any]:
     """Compare a build with the default filters with what judging says of the build without."""
     config = settings(args, "drawn-oracle-planted", "check")
-    run_build(config, read_inputs(config.input), _dots())
+    _build(config)
     kept = {(row["video"], row["phrase"]) for row in judge(args.output / "drawn", config.folder)}
     rows = done(args.output, "drawn-oracle-planted")["rows"]
     judged = {(row["video"], row["phrase"]) for row in rows if DEFAULT.keep(row)}
@@ -200,12 +204,10 @@ def gate(output: Path) -> dict[str, Any]:
 def kills(args: argparse.Namespace) -> dict[str, Any]:
     """Kill the command again and again at random moments, then let it finish and compare its files.
 
-    Every run is forked from this process, which has the libraries loaded, and so are its workers: else a machine with
-    little to spare would be killed while it imports, nineteen times of twenty. The command with its own processes is
-    killed in tests/dataset_scripts/construction.
+    Every run is forked from this process, which has the libraries loaded: else nearly all kills would hit imports. The
+    command with its own processes is killed in tests/dataset_scripts/construction.
     """
     draw, lines, moments = random.Random(args.seed), [0], Counter[str]()
-    load_spacy("en_core_web_sm")
     configs = {
         name: replace(settings(args, "drawn-oracle-planted", name), shard_size=KILL_SHARD, processes=2)
         for name in ("killed", "undisturbed")
@@ -239,9 +241,7 @@ def _forked(config: BuildConfig) -> int:
     """Start a build in a process forked from this one; returns its id."""
     child = os.fork()
     if child == 0:
-        plain = multiprocessing.get_context("fork")
-        workers.multiprocessing.get_context = lambda _: plain  # this process alone
-        run_build(config, read_inputs(config.input))
+        _build(config)
         os._exit(0)
     return child
 
@@ -267,7 +267,7 @@ def executors(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name, change in EXECUTORS.items():
         build = f"executor-{'-'.join(name.lower().replace(',', '').split())}"
         config = settings(args, "drawn-oracle-csrt", build, **change)
-        items = list(read_inputs(config.input))[:60]
+        items = list(read_inputs(config.input))[:SPED]
         arrived, begun, before = [], time.monotonic(), _processor_s()
         run_build(config, items, lambda _, seen=arrived: seen.append(time.monotonic()))
         parent, workers = (after - then for after, then in zip(_processor_s(), before, strict=True))
@@ -288,7 +288,7 @@ def _processor_s() -> tuple[float, float]:
 def memory(output: Path) -> list[dict[str, Any]]:
     """Build many ids that are all the same tiny video; one mp4 is decoded anew for each."""
     folder, rows = output / "tiny", []
-    frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     write_video(folder / "tiny.mp4", frames)
     for count in TINY:
         table = folder / f"{count}.jsonl"
@@ -296,11 +296,12 @@ def memory(output: Path) -> list[dict[str, Any]]:
         table.write_text("".join(json.dumps(line) + "\n" for line in lines))
         config = BuildConfig(
             input=InputConfig("table", str(table)), output=str(output / "builds" / f"memory-{count}"),
+            video=VideoConfig(min_frames=3),
             grounder=BackendConfig("custom", {"factory": f"{__name__}:Still"}),
             tracker=BackendConfig("custom", {"factory": f"{__name__}:Still"}), shard_size=100,
         )  # fmt: skip
         measured: list[tuple[int, int]] = []
-        run_build(config, read_inputs(config.input), _weigh(measured, max(count // 20, 1)))
+        _build(config, _weigh(measured, max(count // 20, 1)))
         rows.append({"videos": count, "parent_and_worker_mib": [[p / 2**20, w / 2**20] for p, w in measured]})
     return rows
 

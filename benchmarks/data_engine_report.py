@@ -183,7 +183,7 @@ def _memory(rows: list[dict[str, Any]]) -> list[str]:
         cells.append((f"{row['videos']:,}", *(f"{size:.1f}" for size in (*sizes[0], *sizes[-1])),
                       *(f"{slope:+.3f}" for slope in slopes)))  # fmt: skip
     return [
-        "Ids that are all one mp4 of 8 frames of 64 x 64 pixels, decoded anew for each; spaCy's model, a grounder and "
+        "Ids that are all one mp4 of 4 frames of 48 x 48 pixels, decoded anew for each; spaCy's model, a grounder and "
         "a tracker that answer at once; 1 process. Resident memory, and a straight line through the last three "
         "quarters.\n",
         *table(("videos", "parent after 1/20, MiB", "worker", "parent at the end", "worker",
