@@ -145,7 +145,7 @@ def _gate(one: dict[str, Any]) -> list[str]:
         for half in halves
     ]
     return [
-        "The planned faults that begin with a leap (jump, switch, excursion, cut), the drift filter alone; half of "
+        "The planned faults that begin with a leap (jump, switch, excursion), the drift filter alone; half of "
         f"the videos to choose ({sizes[0]}), the other to report ({sizes[1]}).\n",
         *table(("gate", "chosen on: good kept", "leaps dropped", "reported on: good kept", "leaps dropped"), cells),
     ]
