@@ -9,7 +9,8 @@ Parts, each written to OUTPUT/NAME.json when it is done and not done again (dele
   check       a build with the default filters: the same rows as judged from `drawn-oracle-planted`
   gate        the drift gate, chosen on one half of the videos and reported on the other
   kills       the command killed with SIGKILL 20 times at random, then finished: the same files as undisturbed
-  executors   1 process, 2 processes, Ray: the same files; wall and processor time
+  executor-local-1, executor-local-2, executor-ray-2
+              1 process, 2 processes, 2 actors of Ray: the same files; wall and processor time
   memory      resident memory over 1 000 and 10 000 tiny clips
   projection  seconds per video by stage, and days for the paper's 10.7 million videos on 24 GPUs
 
@@ -39,7 +40,7 @@ import numpy as np
 import psutil
 
 from benchmarks.data_engine_judge import DEFAULT, Filters, choose_gate, judge
-from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, encode_real
+from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, wrap_real
 from dataset_scripts.construction import workers
 from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig, VideoConfig
 from dataset_scripts.construction.consistency import ConsistencyConfig
@@ -130,7 +131,7 @@ def settings(args: argparse.Namespace, name: str, build: str, **changes: Any) ->
     """Return the settings of a run; makes its videos where they are missing."""
     where, grounder, tracker = name.split("-")
     folder = args.output / where
-    draw_set(folder, args.videos, args.seed) if where == "drawn" else encode_real(folder, args.real, args.seed)
+    draw_set(folder, args.videos, args.seed) if where == "drawn" else wrap_real(folder, args.real, args.seed)
     return BuildConfig(
         input=InputConfig("table", str(folder / "videos.jsonl")), output=str(args.output / "builds" / build),
         grounder=_backend(folder, "grounder", grounder), tracker=_backend(folder, "tracker", tracker),
@@ -257,25 +258,26 @@ def content(build: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
             sorted(lines, key=lambda line: line["shard"]))  # fmt: skip
 
 
-EXECUTORS = {"1 process": {"processes": 1}, "2 processes": {"processes": 2},
-             "Ray, 2 actors": {"executor": "ray", "ray": RayConfig(min_actors=2, max_actors=2)}}  # fmt: skip
+EXECUTORS = {
+    "executor-local-1": {"processes": 1},
+    "executor-local-2": {"processes": 2},
+    "executor-ray-2": {"executor": "ray", "ray": RayConfig(min_actors=2, max_actors=2)},
+}
 
 
-def executors(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Build the first videos with OpenCV's CSRT, which is all processor, in three ways."""
-    rows = []
-    for name, change in EXECUTORS.items():
-        build = f"executor-{'-'.join(name.lower().replace(',', '').split())}"
-        config = settings(args, "drawn-oracle-csrt", build, **change)
-        items = list(read_inputs(config.input))[:SPED]
-        arrived, begun, before = [], time.monotonic(), _processor_s()
-        run_build(config, items, lambda _, seen=arrived: seen.append(time.monotonic()))
-        parent, workers = (after - then for after, then in zip(_processor_s(), before, strict=True))
-        rows.append({"name": name, "videos": len(items), "wall_s": time.monotonic() - begun,
-                     "working_s": arrived[-1] - arrived[0], "parent_s": parent, "workers_s": workers,
-                     "load": os.getloadavg()[0], "build": build})  # fmt: skip
-        rows[-1]["same"] = content(config.folder) == content(args.output / "builds" / rows[0]["build"])
-    return rows
+def executor(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Build the first videos with OpenCV's CSRT, which is all processor, in one of three ways."""
+    config = settings(args, "drawn-oracle-csrt", name, **EXECUTORS[name])
+    items = list(read_inputs(config.input))[:SPED]
+    arrived: list[float] = []
+    begun, before = time.monotonic(), _processor_s()
+    run_build(config, items, lambda _: arrived.append(time.monotonic()))
+    parent, ended = (after - then for after, then in zip(_processor_s(), before, strict=True))
+    seconds = seconds_per_video(config.folder)
+    first = args.output / "builds" / next(iter(EXECUTORS))
+    return {"videos": len(items), "wall_s": time.monotonic() - begun, "working_s": arrived[-1] - arrived[0],
+            "parent_s": parent, "workers_s": ended, "stages_s": sum(seconds.values()) * len(items),
+            "same": content(config.folder) == content(first)}  # fmt: skip
 
 
 def _processor_s() -> tuple[float, float]:
@@ -316,28 +318,6 @@ def _weigh(measured: list[tuple[int, int]], every: int) -> Callable[[Any], None]
             measured.append((me.memory_info().rss, workers))
 
     return note
-
-
-class Still:
-    """A grounder that finds all in one place, and trackers that stay there."""
-
-    def ground(self, frames: list[np.ndarray], phrases: list[str]) -> list[Any]:
-        """See `Grounder`."""
-        from dataset_scripts.construction.protocols import Detections
-
-        return [Detections.sorted([[0.2, 0.2, 0.6, 0.6]], [0.9]) for _ in frames]
-
-    def new(self) -> Still:
-        """See `StepTrackers`."""
-        return Still()
-
-    def init(self, frame: np.ndarray, box: np.ndarray) -> None:
-        """See `StepTracker`."""
-        self._box = box
-
-    def update(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
-        """See `StepTracker`."""
-        return self._box, 0.95
 
 
 # Machines of the projection: the paper's 24 GPUs, with 4 actors a GPU and 8 cores a GPU.
