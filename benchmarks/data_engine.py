@@ -75,8 +75,8 @@ def main() -> None:
         "words": words,
         **{name: lambda name=name: run(args, name) for name in RUNS},
         "check": lambda: check(args), "gate": lambda: gate(args.output), "kills": lambda: kills(args),
-        "executors": lambda: executors(args), "memory": lambda: memory(args.output),
-        "projection": lambda: projection(args.output),
+        "memory": lambda: memory(args.output), "projection": lambda: projection(args.output),
+        **{name: lambda name=name: executor(args, name) for name in EXECUTORS},
     }  # fmt: skip
     if args.report:
         from benchmarks.data_engine_report import report

@@ -22,7 +22,7 @@ PACKAGES = ("numpy", "torch", "transformers", "spacy", "opencv-contrib-python-he
 HEAD = """# Evidence for the construction pipeline
 
 {date}, `OMP_NUM_THREADS=1 python -m benchmarks.data_engine OUTPUT --real ../shared/realdata`, then `--report`; x86_64,
-2 cores that other work kept busy (load average at the end of each part: {loads}), a thread per process;
+2 cores that other work kept busy (load average beside each part: {loads}), a thread per process;
 Python {python}, {versions}.
 
 A trajectory is *good* where its object can be seen in every frame and its box overlaps the true one by half or more in
