@@ -203,39 +203,47 @@ def gate(output: Path) -> dict[str, Any]:
 
 
 def kills(args: argparse.Namespace) -> dict[str, Any]:
-    """Kill the command again and again at random moments, then let it finish and compare its files.
+    """Kill builds at random moments, let them finish and compare their files.
 
-    Every run is forked from this process, which has the libraries loaded: else nearly all kills would hit imports. The
-    command with its own processes is killed in tests/dataset_scripts/construction.
+    A build that ends before all kills are made is followed by another. Every run is forked from this process, which
+    has the libraries loaded: else nearly all kills would hit imports. The command with its own processes is killed in
+    tests/dataset_scripts/construction.
     """
-    draw, lines, moments = random.Random(args.seed), [0], Counter[str]()
-    configs = {
-        name: replace(settings(args, "drawn-oracle-planted", name), shard_size=KILL_SHARD, processes=2)
-        for name in ("killed", "undisturbed")
-    }
-    manifest = args.output / "builds" / "killed" / MANIFEST
-    shards = -(-len(list(read_inputs(configs["killed"].input))) // KILL_SHARD)
-    for number in range(KILLS):
-        left = (shards - 1 - lines[-1]) // (KILLS - number)
-        wanted = lines[-1] + draw.randint(0, max(2 * left - 1, 0))
-        child = _forked(configs["killed"])
-        until = time.monotonic() + 600
-        while _lines(manifest) < wanted and time.monotonic() < until:
-            time.sleep(0.002)
-        time.sleep(draw.random() * (10 if wanted == lines[-1] else 0.5))
-        os.kill(child, signal.SIGKILL)
-        if os.waitpid(child, 0)[1] != signal.SIGKILL:
-            raise SystemExit(f"it ended before kill {number}: take more videos")
-        lines.append(_lines(manifest))
-        torn = not manifest.exists() or not manifest.read_bytes().endswith(b"\n")
-        parts = any(manifest.parent.rglob("*.part"))
-        moments["half a line or half a file lay there" if torn or parts else "between writes"] += 1
-        print(lines[-1], end=" ", flush=True)
-    for config in configs.values():
-        os.waitpid(_forked(config), 0)
-    killed, calm = (content(config.folder) for config in configs.values())
-    return {"finished shards at each kill": lines[1:], "shards": len(calm[0]), "moments": moments,
-            "same files": killed[0] == calm[0], "same manifest": killed[1] == calm[1]}  # fmt: skip
+    progress = args.output / "builds" / "kills.json"  # (build, shards finished at the kill), so that this part resumes
+    made: list[tuple[str, int]] = json.loads(progress.read_text()) if progress.exists() else []
+    calm = replace(settings(args, "drawn-oracle-planted", "undisturbed"), shard_size=KILL_SHARD, processes=2)
+    shards = -(-sum(1 for _ in read_inputs(calm.input)) // KILL_SHARD)
+    names = {name for name, _ in made}
+    while len(made) < KILLS:
+        name = f"killed-{len(names)}"
+        names.add(name)
+        config = replace(calm, output=str(args.output / "builds" / name))
+        while len(made) < KILLS and (lines := _kill(config, shards)) is not None:
+            made.append((name, lines))
+            progress.write_text(json.dumps(made))
+            print(lines, end=" ", flush=True)
+    for name in [*sorted(names), "undisturbed"]:
+        os.waitpid(_forked(replace(calm, output=str(args.output / "builds" / name))), 0)
+    want = content(calm.folder)
+    found = [content(args.output / "builds" / name) for name in sorted(names)]
+    return {"kills": made, "shards": len(want[0]), "same files": all(one[0] == want[0] for one in found),
+            "same manifest": all(one[1] == want[1] for one in found)}  # fmt: skip
+
+
+def _kill(config: BuildConfig, shards: int) -> int | None:
+    """Kill a build at a random moment of its next shards; None where it had nothing left to do before."""
+    manifest, draw = config.folder / MANIFEST, random.Random(time.time_ns())
+    before = _lines(manifest)
+    wanted = before + draw.randint(0, 3)
+    if wanted >= shards - 1:
+        return None
+    child = _forked(config)
+    while _lines(manifest) < wanted:
+        time.sleep(0.002)
+    time.sleep(draw.random() * (10 if wanted == before else 0.5))
+    os.kill(child, signal.SIGKILL)
+    killed = os.waitpid(child, 0)[1] == signal.SIGKILL
+    return _lines(manifest) if killed else None
 
 
 def _forked(config: BuildConfig) -> int:

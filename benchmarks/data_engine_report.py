@@ -152,13 +152,15 @@ def _gate(one: dict[str, Any]) -> list[str]:
 
 
 def _kills(one: dict[str, Any]) -> list[str]:
+    builds = Counter(name for name, _ in one["kills"])
     return [
-        f"SIGKILL to the build and its two workers' parent {len(one['finished shards at each kill'])} times; finished "
-        f"shards at each kill: {one['finished shards at each kill']} of {one['shards']}; what lay there: "
-        f"{one['moments']}. Then finished, and compared with an undisturbed build: parquet files byte for byte "
-        f"the same: {one['same files']}; manifest in order, without the clock, the same: {one['same manifest']}. "
-        "Processes are forked from one that has the libraries loaded, so that kills hit work rather than imports; the "
-        "command itself is killed in `tests/dataset_scripts/construction/test_build.py`."
+        f"SIGKILL {len(one['kills'])} times, to {len(builds)} build(s) of {one['shards']} shards with two workers; "
+        f"shards that were finished at each kill: {', '.join(str(lines) for _, lines in one['kills'])}. Then finished "
+        "and compared with an undisturbed build: parquet files byte for byte the same: "
+        f"{'yes' if one['same files'] else 'NO'}; manifest in order and without the clock the same: "
+        f"{'yes' if one['same manifest'] else 'NO'}. Runs are forked from a process that has the libraries loaded, so "
+        "that kills hit work rather than imports; the command itself is killed in "
+        "`tests/dataset_scripts/construction/test_build.py`."
     ]
 
 
