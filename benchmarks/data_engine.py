@@ -9,7 +9,8 @@ Parts, each written to OUTPUT/NAME.json when it is done and not done again (dele
   check       a build with the default filters: the same rows as judged from `drawn-oracle-planted`
   gate        the drift gate, chosen on one half of the videos and reported on the other
   kills       the command killed with SIGKILL 20 times at random, then finished: the same files as undisturbed
-  executors   1 process, 2 processes, Ray: the same files; wall and processor time
+  executor-local-1, executor-local-2, executor-ray-2
+              1 process, 2 processes, 2 actors of Ray: the same files; wall and processor time
   memory      resident memory over 1 000 and 10 000 tiny clips
   projection  seconds per video by stage, and days for the paper's 10.7 million videos on 24 GPUs
 
@@ -33,20 +34,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
 
 from benchmarks.data_engine_judge import DEFAULT, Filters, choose_gate, judge
-from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, encode_real
+from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, wrap_real
 from dataset_scripts.construction import workers
-from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig
+from dataset_scripts.construction.config import BackendConfig, BuildConfig, InputConfig, RayConfig, VideoConfig
 from dataset_scripts.construction.consistency import ConsistencyConfig
 from dataset_scripts.construction.drift import DriftConfig
 from dataset_scripts.construction.executor import run_build
 from dataset_scripts.construction.grounding import GroundingConfig
 from dataset_scripts.construction.inputs import read_inputs
-from dataset_scripts.construction.manifest import MANIFEST
+from dataset_scripts.construction.manifest import MANIFEST, ShardEntry
 from dataset_scripts.construction.noun_chunks import NounChunkConfig, load_spacy, split_caption
 from dataset_scripts.construction.projection import Machines, bounds_days, seconds_per_video
 from dataset_scripts.construction.tracking import TrackingConfig
@@ -59,7 +61,7 @@ RUNS = ("drawn-oracle-planted", "real-oracle-planted", "drawn-oracle-kcf", "draw
 # A grounder of ours is unsure of its words: with the paper's 0.6 nothing would be left to judge.
 GROUNDING = {"oracle": 0.6, "shapes": 0.15, "elysium": 0.15}
 TRACKING = {"shapes": 0.15}
-KILLS, KILL_SHARD, TINY = 20, 5, (1_000, 10_000)
+KILLS, KILL_SHARD, SPED, TINY = 20, 5, 24, (1_000, 10_000)
 OFF = {
     "grounding": GroundingConfig(min_confidence=0.0), "tracking": TrackingConfig(min_confidence=None),
     "drift": DriftConfig(enabled=False), "consistency": ConsistencyConfig(enabled=False),
@@ -73,8 +75,8 @@ def main() -> None:
         "words": words,
         **{name: lambda name=name: run(args, name) for name in RUNS},
         "check": lambda: check(args), "gate": lambda: gate(args.output), "kills": lambda: kills(args),
-        "executors": lambda: executors(args), "memory": lambda: memory(args.output),
-        "projection": lambda: projection(args.output),
+        "memory": lambda: memory(args.output), "projection": lambda: projection(args.output),
+        **{name: lambda name=name: executor(args, name) for name in EXECUTORS},
     }  # fmt: skip
     if args.report:
         from benchmarks.data_engine_report import report
@@ -129,7 +131,7 @@ def settings(args: argparse.Namespace, name: str, build: str, **changes: Any) ->
     """Return the settings of a run; makes its videos where they are missing."""
     where, grounder, tracker = name.split("-")
     folder = args.output / where
-    draw_set(folder, args.videos, args.seed) if where == "drawn" else encode_real(folder, args.real, args.seed)
+    draw_set(folder, args.videos, args.seed) if where == "drawn" else wrap_real(folder, args.real, args.seed)
     return BuildConfig(
         input=InputConfig("table", str(folder / "videos.jsonl")), output=str(args.output / "builds" / build),
         grounder=_backend(folder, "grounder", grounder), tracker=_backend(folder, "tracker", tracker),
@@ -150,8 +152,7 @@ def _backend(folder: Path, role: str, name: str) -> BackendConfig:
 def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Build with all filters off and judge every row against the truth."""
     config = settings(args, name, name, **OFF)
-    entries = run_build(config, read_inputs(config.input), _dots())
-    print()
+    entries = _build(config)
     total: Counter[str] = Counter()
     dropped, quarantined, seconds = Counter[str](), Counter[str](), Counter[str]()
     for entry in entries:
@@ -163,8 +164,12 @@ def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     return {"counts": total, "dropped": dropped, "quarantined": quarantined, "seconds": seconds, "rows": rows}
 
 
-def _dots() -> Callable[[Any], None]:
-    return lambda _: print(".", end="", flush=True)
+def _build(config: BuildConfig, on_result: Callable[[Any], None] = lambda result: None) -> list[ShardEntry]:
+    """Run a build whose workers are forked: they do what spawned ones do, without importing everything again."""
+    load_spacy(config.noun_chunks.model)
+    plain = multiprocessing.get_context("fork")
+    with mock.patch.object(workers.multiprocessing, "get_context", lambda _: plain):
+        return run_build(config, read_inputs(config.input), on_result)
 
 
 def filters_of(name: str) -> Filters:
@@ -176,7 +181,7 @@ def filters_of(name: str) -> Filters:
 def check(args: argparse.Namespace) -> dict[str, Any]:
     """Compare a build with the default filters with what judging says of the build without."""
     config = settings(args, "drawn-oracle-planted", "check")
-    run_build(config, read_inputs(config.input), _dots())
+    _build(config)
     kept = {(row["video"], row["phrase"]) for row in judge(args.output / "drawn", config.folder)}
     rows = done(args.output, "drawn-oracle-planted")["rows"]
     judged = {(row["video"], row["phrase"]) for row in rows if DEFAULT.keep(row)}
@@ -198,50 +203,54 @@ def gate(output: Path) -> dict[str, Any]:
 
 
 def kills(args: argparse.Namespace) -> dict[str, Any]:
-    """Kill the command again and again at random moments, then let it finish and compare its files.
+    """Kill builds at random moments, let them finish and compare their files.
 
-    Every run is forked from this process, which has the libraries loaded, and so are its workers: else a machine with
-    little to spare would be killed while it imports, nineteen times of twenty. The command with its own processes is
-    killed in tests/dataset_scripts/construction.
+    A build that ends before all kills are made is followed by another. Every run is forked from this process, which
+    has the libraries loaded: else nearly all kills would hit imports. The command with its own processes is killed in
+    tests/dataset_scripts/construction.
     """
-    draw, lines, moments = random.Random(args.seed), [0], Counter[str]()
-    load_spacy("en_core_web_sm")
-    configs = {
-        name: replace(settings(args, "drawn-oracle-planted", name), shard_size=KILL_SHARD, processes=2)
-        for name in ("killed", "undisturbed")
-    }
-    manifest = args.output / "builds" / "killed" / MANIFEST
-    shards = -(-len(list(read_inputs(configs["killed"].input))) // KILL_SHARD)
-    for number in range(KILLS):
-        left = (shards - 1 - lines[-1]) // (KILLS - number)
-        wanted = lines[-1] + draw.randint(0, max(2 * left - 1, 0))
-        child = _forked(configs["killed"])
-        until = time.monotonic() + 600
-        while _lines(manifest) < wanted and time.monotonic() < until:
-            time.sleep(0.002)
-        time.sleep(draw.random() * (10 if wanted == lines[-1] else 0.5))
-        os.kill(child, signal.SIGKILL)
-        if os.waitpid(child, 0)[1] != signal.SIGKILL:
-            raise SystemExit(f"it ended before kill {number}: take more videos")
-        lines.append(_lines(manifest))
-        torn = not manifest.exists() or not manifest.read_bytes().endswith(b"\n")
-        parts = any(manifest.parent.rglob("*.part"))
-        moments["half a line or half a file lay there" if torn or parts else "between writes"] += 1
-        print(lines[-1], end=" ", flush=True)
-    for config in configs.values():
-        os.waitpid(_forked(config), 0)
-    killed, calm = (content(config.folder) for config in configs.values())
-    return {"finished shards at each kill": lines[1:], "shards": len(calm[0]), "moments": moments,
-            "same files": killed[0] == calm[0], "same manifest": killed[1] == calm[1]}  # fmt: skip
+    progress = args.output / "builds" / "kills.json"  # (build, shards finished at the kill), so that this part resumes
+    made: list[tuple[str, int]] = json.loads(progress.read_text()) if progress.exists() else []
+    calm = replace(settings(args, "drawn-oracle-planted", "undisturbed"), shard_size=KILL_SHARD, processes=2)
+    shards = -(-sum(1 for _ in read_inputs(calm.input)) // KILL_SHARD)
+    names = {name for name, _ in made}
+    while len(made) < KILLS:
+        name = f"killed-{len(names)}"
+        names.add(name)
+        config = replace(calm, output=str(args.output / "builds" / name))
+        while len(made) < KILLS and (lines := _kill(config, shards)) is not None:
+            made.append((name, lines))
+            progress.write_text(json.dumps(made))
+            print(lines, end=" ", flush=True)
+    for name in [*sorted(names), "undisturbed"]:
+        os.waitpid(_forked(replace(calm, output=str(args.output / "builds" / name))), 0)
+    want = content(calm.folder)
+    found = [content(args.output / "builds" / name) for name in sorted(names)]
+    return {"kills": made, "shards": len(want[0]), "same files": all(one[0] == want[0] for one in found),
+            "same manifest": all(one[1] == want[1] for one in found)}  # fmt: skip
+
+
+def _kill(config: BuildConfig, shards: int) -> int | None:
+    """Kill a build at a random moment of its next shards; None where it had nothing left to do before."""
+    manifest, draw = config.folder / MANIFEST, random.Random(time.time_ns())
+    before = _lines(manifest)
+    wanted = before + draw.randint(0, 3)
+    if wanted >= shards - 1:
+        return None
+    child = _forked(config)
+    while _lines(manifest) < wanted:
+        time.sleep(0.002)
+    time.sleep(draw.random() * (10 if wanted == before else 0.5))
+    os.kill(child, signal.SIGKILL)
+    killed = os.waitpid(child, 0)[1] == signal.SIGKILL
+    return _lines(manifest) if killed else None
 
 
 def _forked(config: BuildConfig) -> int:
     """Start a build in a process forked from this one; returns its id."""
     child = os.fork()
     if child == 0:
-        plain = multiprocessing.get_context("fork")
-        workers.multiprocessing.get_context = lambda _: plain  # this process alone
-        run_build(config, read_inputs(config.input))
+        _build(config)
         os._exit(0)
     return child
 
@@ -257,25 +266,26 @@ def content(build: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
             sorted(lines, key=lambda line: line["shard"]))  # fmt: skip
 
 
-EXECUTORS = {"1 process": {"processes": 1}, "2 processes": {"processes": 2},
-             "Ray, 2 actors": {"executor": "ray", "ray": RayConfig(min_actors=2, max_actors=2)}}  # fmt: skip
+EXECUTORS = {
+    "executor-local-1": {"processes": 1},
+    "executor-local-2": {"processes": 2},
+    "executor-ray-2": {"executor": "ray", "ray": RayConfig(min_actors=2, max_actors=2)},
+}
 
 
-def executors(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Build the first videos with OpenCV's CSRT, which is all processor, in three ways."""
-    rows = []
-    for name, change in EXECUTORS.items():
-        build = f"executor-{'-'.join(name.lower().replace(',', '').split())}"
-        config = settings(args, "drawn-oracle-csrt", build, **change)
-        items = list(read_inputs(config.input))[:60]
-        arrived, begun, before = [], time.monotonic(), _processor_s()
-        run_build(config, items, lambda _, seen=arrived: seen.append(time.monotonic()))
-        parent, workers = (after - then for after, then in zip(_processor_s(), before, strict=True))
-        rows.append({"name": name, "videos": len(items), "wall_s": time.monotonic() - begun,
-                     "working_s": arrived[-1] - arrived[0], "parent_s": parent, "workers_s": workers,
-                     "load": os.getloadavg()[0], "build": build})  # fmt: skip
-        rows[-1]["same"] = content(config.folder) == content(args.output / "builds" / rows[0]["build"])
-    return rows
+def executor(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Build the first videos with OpenCV's CSRT, which is all processor, in one of three ways."""
+    config = settings(args, "drawn-oracle-csrt", name, **EXECUTORS[name])
+    items = list(read_inputs(config.input))[:SPED]
+    arrived: list[float] = []
+    begun, before = time.monotonic(), _processor_s()
+    run_build(config, items, lambda _: arrived.append(time.monotonic()))
+    parent, ended = (after - then for after, then in zip(_processor_s(), before, strict=True))
+    seconds = seconds_per_video(config.folder)
+    first = args.output / "builds" / next(iter(EXECUTORS))
+    return {"videos": len(items), "wall_s": time.monotonic() - begun, "working_s": arrived[-1] - arrived[0],
+            "parent_s": parent, "workers_s": ended, "stages_s": sum(seconds.values()) * len(items),
+            "same": content(config.folder) == content(first)}  # fmt: skip
 
 
 def _processor_s() -> tuple[float, float]:
@@ -288,7 +298,7 @@ def _processor_s() -> tuple[float, float]:
 def memory(output: Path) -> list[dict[str, Any]]:
     """Build many ids that are all the same tiny video; one mp4 is decoded anew for each."""
     folder, rows = output / "tiny", []
-    frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     write_video(folder / "tiny.mp4", frames)
     for count in TINY:
         table = folder / f"{count}.jsonl"
@@ -296,11 +306,12 @@ def memory(output: Path) -> list[dict[str, Any]]:
         table.write_text("".join(json.dumps(line) + "\n" for line in lines))
         config = BuildConfig(
             input=InputConfig("table", str(table)), output=str(output / "builds" / f"memory-{count}"),
+            video=VideoConfig(min_frames=3),
             grounder=BackendConfig("custom", {"factory": f"{__name__}:Still"}),
             tracker=BackendConfig("custom", {"factory": f"{__name__}:Still"}), shard_size=100,
         )  # fmt: skip
         measured: list[tuple[int, int]] = []
-        run_build(config, read_inputs(config.input), _weigh(measured, max(count // 20, 1)))
+        _build(config, _weigh(measured, max(count // 20, 1)))
         rows.append({"videos": count, "parent_and_worker_mib": [[p / 2**20, w / 2**20] for p, w in measured]})
     return rows
 
@@ -315,28 +326,6 @@ def _weigh(measured: list[tuple[int, int]], every: int) -> Callable[[Any], None]
             measured.append((me.memory_info().rss, workers))
 
     return note
-
-
-class Still:
-    """A grounder that finds all in one place, and trackers that stay there."""
-
-    def ground(self, frames: list[np.ndarray], phrases: list[str]) -> list[Any]:
-        """See `Grounder`."""
-        from dataset_scripts.construction.protocols import Detections
-
-        return [Detections.sorted([[0.2, 0.2, 0.6, 0.6]], [0.9]) for _ in frames]
-
-    def new(self) -> Still:
-        """See `StepTrackers`."""
-        return Still()
-
-    def init(self, frame: np.ndarray, box: np.ndarray) -> None:
-        """See `StepTracker`."""
-        self._box = box
-
-    def update(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
-        """See `StepTracker`."""
-        return self._box, 0.95
 
 
 # Machines of the projection: the paper's 24 GPUs, with 4 actors a GPU and 8 cores a GPU.

@@ -24,7 +24,7 @@ __all__ = ["DEFAULT", "Filters", "choose_gate", "filter_table", "judge", "tally"
 
 HALF, SHARE = 0.5, 0.9
 GATES = (9.5, 12, 15, 20, 25, 30, 40, 50, 70, 100, 150)
-JUMPS = ("jump", "switch", "excursion", "stays")  # planned faults that begin with a leap, which a gate may see
+JUMPS = ("jump", "switch", "excursion")  # planned faults that begin with a leap of the box, which a gate may see
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Drawn: captioned mp4s of drawn shapes; in one of five the scene jumps in time in the middle, so that a real tracker
 loses its object or goes over to another; every caption also names a plural, a virtual word and a thing that is not
 there. Beside them broken files. Real: the sequences of a folder in the form of `records.jsonl` (frames in tars, boxes,
-words), encoded as mp4.
+words).
 
 The oracle knows a frame by the digest of its decoded pixels. As grounder it gives the true box, a little off. As
 tracker it follows the truth, a little off, with the fault that the truth plans for the object.
@@ -12,19 +12,19 @@ tracker it follows the truth, a little off, with the fault that the truth plans 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tarfile
 import time
 from collections import defaultdict
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from dataset_scripts.construction import process
@@ -37,7 +37,17 @@ from dataset_scripts.synthetic.write import write_video
 from processing_elysium.boxes import iou
 from processing_elysium.frames import open_video
 
-__all__ = ["FAULTS", "OracleGrounder", "PlantedTrackers", "backend", "bare", "draw_set", "encode_real", "read_truth"]
+__all__ = [
+    "FAULTS",
+    "OracleGrounder",
+    "PlantedTrackers",
+    "Still",
+    "backend",
+    "bare",
+    "draw_set",
+    "wrap_real",
+    "read_truth",
+]
 
 TRUTH = "truth.jsonl"
 FAULTS = ("none", "drift", "jump", "switch", "excursion")
@@ -102,7 +112,7 @@ def _draw(folder: Path, number: int, seed: int, size: int) -> dict[str, Any]:
     )  # fmt: skip
     name = f"drawn-{number:04d}"
     write_video(folder / f"{name}.mp4", clip.frames[places])
-    return _row(folder, name, caption[0].upper() + caption[1:], phrases, tracks, rng, cut)
+    return _row(folder, f"{name}.mp4", caption[0].upper() + caption[1:], phrases, tracks, rng, cut)
 
 
 def _others(looks: list[tuple[str, ...]], look: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -113,10 +123,10 @@ def _row(
     folder: Path, name: str, caption: str, phrases: dict[str, list[int]], tracks: list[Any],
     rng: np.random.Generator, cut: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    with open_video(folder / f"{name}.mp4") as video:
+    with open_video(folder / name) as video:
         frames = [_digest(frame) for frame in video.read(range(len(tracks[0])))]
     faults = [_plan(rng, len(frames), cut, len(tracks)) for _ in tracks]
-    return {"id": name, "video": f"{name}.mp4", "caption": caption, "tracks": tracks, "faults": faults,
+    return {"id": Path(name).stem, "video": name, "caption": caption, "tracks": tracks, "faults": faults,
             "phrases": {bare(text): which for text, which in phrases.items()}, "frames": frames}  # fmt: skip
 
 
@@ -125,7 +135,8 @@ def _plan(rng: np.random.Generator, length: int, cut: int | None, objects: int) 
     kind = str(rng.choice(FAULTS, p=SHARES))
     if kind == "switch" and objects < 2:
         kind = "jump"
-    start = int(rng.integers(max(2, length // 6), length // 2 - 3))
+    earliest = max(2, length // 6)
+    start = int(rng.integers(earliest, max(length // 2 - 3, earliest + 1)))
     angle, far = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(1.0, 2.0))
     if cut is not None:
         kind, start = "stays", cut
@@ -145,30 +156,41 @@ def _break(folder: Path, row: dict[str, Any], number: int) -> dict[str, Any]:
             "frames": [], "broken": kind}  # fmt: skip
 
 
-def encode_real(folder: Path, data: Path, seed: int) -> None:
-    """Encode every clip of `data` that has words as mp4 with a caption of these words; a set that is there stays."""
+def wrap_real(folder: Path, data: Path, seed: int) -> None:
+    """Put the frames of every clip of `data` that has words into an avi, with a caption of these words.
+
+    The frames stay the JPEG files that they are (Motion JPEG). A set that is there stays.
+    """
     if (folder / TRUTH).exists():
         return
+    folder.mkdir(parents=True, exist_ok=True)
     clips, done = defaultdict(list), []
     for line in (data / "records.jsonl").read_text().splitlines():
         record = json.loads(line)
         if record["kind"] == "video" and record["words"]:
             clips[record["clip"]].append(record)
-    for name, records in tqdm(sorted(clips.items()), desc="encoding"):
-        with tarfile.open(data / records[0]["shard"]) as tar:
-            members = [tar.extractfile(records[0]["frames"] % n) for n in range(records[0]["n_frames"])]
-            frames = np.stack([np.asarray(Image.open(io.BytesIO(m.read())).convert("RGB")) for m in members if m])
-        high, wide = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
-        write_video(folder / f"{name}.mp4", frames[:, :high, :wide], fps=25)
+    for name, records in tqdm(sorted(clips.items()), desc="real videos"):
+        _wrap(folder / f"{name}.avi", data, records[0])
         phrases = defaultdict(list)
         for number, record in enumerate(records):
             phrases[record["description"] or f"a {record['words'][0]}"].append(number)
         caption = f"{' and '.join(phrases)} can be seen."
         tracks = [record["boxes"] for record in records]
-        done.append(_row(folder, name, caption[0].upper() + caption[1:], phrases, tracks,
-                         np.random.default_rng([seed, len(done)]), None))  # fmt: skip
-        done[-1]["split"] = records[0]["split"]
+        rng = np.random.default_rng([seed, len(done)])
+        done.append(_row(folder, f"{name}.avi", caption[0].upper() + caption[1:], phrases, tracks, rng, None))
     _write_truth(folder, done)
+
+
+def _wrap(path: Path, data: Path, record: dict[str, Any]) -> None:
+    with tarfile.open(data / record["shard"]) as tar, av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = record["width"], record["height"], "yuvj420p"
+        for number in range(record["n_frames"]):
+            member = tar.extractfile(record["frames"] % number)
+            packet = av.Packet(member.read() if member else b"")
+            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 25), number, number
+            packet.is_keyframe = True
+            container.mux(packet)
 
 
 def _write_truth(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -257,6 +279,26 @@ class _PlantedTracker:
         shift = away * side * np.array([np.cos(self._fault["angle"]), np.sin(self._fault["angle"])])
         self._last = box + np.tile(shift, 2)
         return self._last, 0.95
+
+
+class Still:
+    """A grounder that finds all in one place, and trackers that stay there."""
+
+    def ground(self, frames: list[np.ndarray], phrases: list[str]) -> list[Detections]:
+        """See `Grounder`."""
+        return [Detections.sorted([[0.2, 0.2, 0.6, 0.6]], [0.9]) for _ in frames]
+
+    def new(self) -> Still:
+        """See `StepTrackers`."""
+        return Still()
+
+    def init(self, frame: np.ndarray, box: np.ndarray) -> None:
+        """See `StepTracker`."""
+        self._box = box
+
+    def update(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
+        """See `StepTracker`."""
+        return self._box, 0.95
 
 
 def backend(role: str, kind: str, options: dict[str, Any]) -> Any:
