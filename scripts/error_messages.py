@@ -50,8 +50,7 @@ def messages() -> list[Message]:
 def messages_of(source: str, file: str) -> Iterator[Message]:
     """Yield the messages of one file in the order of its lines: of `raise NAME(...)` and of warnings.
 
-    A message that is put together elsewhere (a name, a call) is followed to the texts assigned to that name in the same
-    function; what cannot be read is left out.
+    A message that has a name is the text assigned to that name in the same function; what cannot be read is left out.
     """
     tree = ast.parse(source)
     for scope in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
