@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,7 @@ from .whole_files import written_whole
 
 FALLBACK_FPS = 25.0
 FILES = ("tracked.mp4", "contact_sheet.png", "scores.png", "paths.png", "kept_tokens.png", "kept_tokens_share.png")
-_JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 
 
 class LastFrames:
@@ -84,8 +85,14 @@ class Extras:
     ) -> None:
         self._segmenter, self._pictures, self._folder = segmenter, pictures, folder
         self._batched, self._kept = batched, kept
-        self._sources: dict[int, LastFrames] = {}
+        # A video that is done is freed with its session, though hundreds may follow.
+        self._sources: WeakValueDictionary[int, LastFrames] = WeakValueDictionary()
         self._albums: dict[int, Album] = {}
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether anything is wanted that needs frames."""
+        return self._segmenter is not None or self._pictures or self._folder is not None
 
     def watch(self, answerer: Answerer) -> Answerer:
         """Return the answerer to ask, which is watched where somebody wants to see what it looked at."""
@@ -93,16 +100,16 @@ class Extras:
 
     def keep(self, position: int, source: Any, settings: TrackingOptions) -> Any:
         """Return the video to read, the one at `position` among all, whose frames are kept where they are needed."""
-        if self._segmenter is None and not self._pictures and self._folder is None:
+        if not self._wanted:
             return source
         clip_len, _, in_one_piece = settings.cut
         # One clip is answered, one waits, one is read.
-        self._sources[position] = LastFrames(source, 3 * max(clip_len, in_one_piece))
-        return self._sources[position]
+        kept = self._sources[position] = LastFrames(source, 3 * max(clip_len, in_one_piece))
+        return kept
 
     def complete(self, position: int, result: dict[str, Any]) -> dict[str, Any]:
-        """Add to a result of the video at `position` what was asked for."""
-        if position not in self._sources:
+        """Add to a result of the video at `position`, whose session still lives, what was asked for."""
+        if not self._wanted:
             return result
         source = self._sources[position]
         frame = source.take(result["frame"])

@@ -51,7 +51,8 @@ def write_rerun(
         rr = import_module("rerun")
     except ImportError as error:
         raise ImportError("a recording for Rerun needs rerun-sdk; install it with `pip install rerun-sdk`.") from error
-    count, nothing = 0, object()
+    nothing: Any = object()
+    count = 0
     with written_whole(path) as part:
         with rr.RecordingStream(name) as recording:
             recording.save(part)

@@ -14,6 +14,7 @@ import tracking_elysium.cli as cli
 import tracking_elysium.pipeline_video_tracking as pipeline_module
 from tests.tracking.media import write_mp4
 from tests.tracking.oracle import PROCESSOR, Oracle, fitting_model
+from tests.tracking.test_masks import tiny
 from tracking_elysium.cli import main, make_parser, resolve_model
 
 
@@ -83,6 +84,29 @@ def test_track_writes_everything(capsys, tmp_path, clip, checkpoint, oracle):
         assert len(list(container.decode(video=0))) == 40
     with Image.open(wanted["--contact-sheet"]) as sheet:
         assert sheet.width > 1000 and np.asarray(sheet).std() > 20
+
+
+def test_masks_and_a_folder_of_pictures(capsys, tmp_path, clip, checkpoint, oracle):
+    tiny("Sam2").save_pretrained(tmp_path / "sam")
+    words = [
+        "track",
+        clip,
+        "--box",
+        "3,5,16,12",
+        "--model",
+        checkpoint,
+        "--masks",
+        tmp_path / "sam",
+        "--device",
+        "cpu",
+    ]
+    out, _ = run(capsys, *words, "--json", tmp_path / "o.json", "--visualize", tmp_path / "pictures")
+    assert f"wrote {tmp_path / 'pictures'}" in out
+    assert sorted(path.name for path in (tmp_path / "pictures").glob("*.mp4")) == ["tracked.mp4"]
+    frames = json.loads((tmp_path / "o.json").read_text())["frames"]
+    assert frames[7]["objects"][0]["mask"]["size"] == [48, 64] and frames[3]["objects"][0]["mask"] is None
+    assert main([str(word) for word in [*words, "--visualize", tmp_path / "pictures"]]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
 
 
 def test_table(capsys, clip, checkpoint, oracle):

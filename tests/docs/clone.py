@@ -22,6 +22,7 @@ LINKED = (
     "train",
     "evaluate_metrics",
     "dataset_scripts",
+    "scripts",
     "tests",
     "constraints.txt",
     "setup.py",

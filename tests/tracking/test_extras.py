@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tracking_elysium.extras import FILES, LastFrames
+from tracking_elysium.extras import FILES, Extras, LastFrames
 from tracking_elysium.kept_tokens import EvenlySpread, KeptTokens, draw_kept
 from tracking_elysium.masks import BoxSegmenter
 from tracking_elysium.plots import plot_paths, plot_scores
@@ -117,6 +117,19 @@ def test_a_file_and_a_batch_in_a_folder(pipe, oracle, tmp_path):
     pipe([str(path), str(path)], box=BOX, visualize=str(tmp_path / "out"))
     for position in ("0", "1"):
         assert (tmp_path / "out" / position / "tracked.mp4").stat().st_size > 0
+
+
+def test_videos_that_are_done_are_freed(pipe, oracle, tmp_path, monkeypatch):
+    path = str(write_mp4(tmp_path / "in.mp4", 6))
+    complete, alive = Extras.complete, []
+
+    def counted(self, *arguments):
+        alive.append(len(self._sources))
+        return complete(self, *arguments)
+
+    monkeypatch.setattr(Extras, "complete", counted)
+    pipe([path] * 8, box=BOX, visualize=True, batch_size=1)
+    assert len(alive) == 48 and max(alive) <= 3
 
 
 @pytest.mark.parametrize(
