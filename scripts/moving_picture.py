@@ -50,7 +50,7 @@ def write_moving_picture(video: Path, picture: Path, width: int = 480, every: in
     lasts.append(lasts[-1] if lasts else 1000)
     with written_whole(picture) as part:
         frames[0].save(
-            part, save_all=True, append_images=frames[1:], duration=lasts, loop=0, quality=quality, method=6
+            part, save_all=True, append_images=frames[1:], duration=lasts, loop=0, quality=quality, method=4
         )
     return len(frames)
 
