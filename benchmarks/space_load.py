@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EVERY_S = 10.0
 KINDS = ("sample", "upload", "stop", "leave")  # of visits, in turn
 CORRECTED_AT = 10  # frame
+AFTER_S = 180.0  # the demo keeps files for two minutes after a page was closed
 WARM_UP = 1 / 3  # of the time, left out of the slope
 
 
@@ -105,8 +106,10 @@ class User:
             try:
                 self.visit(kind)
             except Exception as error:
+                told = f"{kind}: {type(error).__name__}: {error}"[:300]
+                print(told, flush=True)
                 with self.counts.lock:
-                    self.counts.errors.append(f"{kind}: {type(error).__name__}: {error}"[:300])
+                    self.counts.errors.append(told)
                 time.sleep(1)
             else:
                 with self.counts.lock:
@@ -114,10 +117,10 @@ class User:
 
     def visit(self, kind: str) -> None:
         """Come, do what this kind of visit does, and leave."""
-        from gradio_client import Client, handle_file
+        from gradio_client import handle_file
 
         downloads = tempfile.TemporaryDirectory(prefix="downloads-")
-        with downloads as folder, closing(Client(self.address, verbose=False, download_files=folder)) as client:
+        with downloads as folder, closing(self._come(folder)) as client:
             if kind == "sample":
                 client.predict(api_name="/open_sample")
             else:
@@ -137,6 +140,12 @@ class User:
             self._tracked(client, folder)
             client.predict(0, CORRECTED_AT, *self.corrected, api_name="/correct")
             self._tracked(client, folder)
+
+    def _come(self, folder: str) -> Any:
+        """Open the page, as patient with a busy server as a browser is."""
+        from gradio_client import Client
+
+        return Client(self.address, verbose=False, download_files=folder, httpx_kwargs={"timeout": 300})
 
     def _tracked(self, client: Any, folder: str) -> None:
         """Track to the end; the files must have come."""
@@ -201,7 +210,7 @@ def measure(address: str, pid: int, folder: Path, video: Path, users: int, secon
     stuck = sum(thread.is_alive() for thread in threads)
     if stuck:
         counts.errors.append(f"{stuck} users still waited for a job {seconds + 120:.0f} s after the last visit began")
-    time.sleep(3 * EVERY_S)  # the server notices within seconds that a page was closed
+    time.sleep(AFTER_S)
     return {
         "users": users,
         "seconds": sights[-1].seconds,
@@ -255,7 +264,8 @@ Model `{model}`, one job at a time (`--concurrency 1`). The machine had other wo
 and there were **{errors} errors**. From the press on Track to the files, the wait for others' jobs included, it took
 {median} s at the median, {longest} s at most. The server used {cpu_s:.0f} s of CPU time.
 
-Memory after the first third of the time, by a straight line: {line:+.2f} MiB per minute. When the demo had ended, {found["left_behind"]} of its temporary files were left.
+Memory after the first third of the time, by a straight line: {line:+.2f} MiB per minute. When the
+demo had ended, {found["left_behind"]} of its temporary files were left.
 
 | minute | resident memory (MiB) | threads | temporary files | of MB | jobs |
 |---|---|---|---|---|---|

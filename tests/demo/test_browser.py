@@ -4,15 +4,20 @@ import contextlib
 import json
 import os
 import shutil
+import threading
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
+import av
 import pytest
 
 pytest.importorskip("gradio_image_annotation")
 sync_api = pytest.importorskip("playwright.sync_api")
 
 from tracking_elysium.demo import handlers as handlers_module  # noqa: E402
+from tracking_elysium.demo import launch, sessions  # noqa: E402
 from tracking_elysium.demo.launch import Settings, running  # noqa: E402
 from tracking_elysium.demo.limits import Limits  # noqa: E402
 
@@ -24,12 +29,15 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it or set CHROMIUM"),
 ]
-PATIENCE_MS = 90_000
+PATIENCE_MS = 180_000
+BLOCKED_AT = 3  # the frame that the fixture `held` holds a job at
+LATER = 7  # the frame that a box is corrected in
 
 
 @pytest.fixture
 def address(engine, clip_file, monkeypatch):
     monkeypatch.setattr(handlers_module, "LIVE_EVERY_S", 0.0)
+    monkeypatch.setattr(launch, "SWEEP_EVERY_S", 0.5)
     settings = Settings(
         ("oracle",), sample=clip_file, limits=Limits(upload_mb=1, seconds=30, frames=100, megapixels=4)
     )
@@ -37,10 +45,36 @@ def address(engine, clip_file, monkeypatch):
         yield where
 
 
+@pytest.fixture
+def held(monkeypatch):
+    """Jobs stop at a frame until the event is set."""
+    go_on, draw = threading.Event(), handlers_module.looks.live_picture
+
+    def draw_when_allowed(frame, objects, seconds, index):
+        if index == BLOCKED_AT:
+            assert go_on.wait(PATIENCE_MS / 1000)
+        return draw(frame, objects, seconds, index)
+
+    monkeypatch.setattr(handlers_module.looks, "live_picture", draw_when_allowed)
+    yield go_on
+    go_on.set()
+
+
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture
+def picture(request):
+    """Keep a screenshot of the page in the folder SCREENSHOTS, if there is one."""
+
+    def take(page, name):
+        if os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png", full_page=True)
+
+    return take
 
 
 @pytest.fixture
@@ -76,6 +110,30 @@ def type_box(page, *box):
         page.fill(f"#box-{name} input", str(value))
 
 
+def follow_a_box(page):
+    take_sample(page)
+    type_box(page, 4, 5, 20, 30)
+    page.click("#add-box")
+    says(page, "will be followed")
+
+
+def go_to_frame(page, index):
+    page.fill("#frame input[type=number]", str(index))
+    page.press("#frame input[type=number]", "Enter")
+
+
+def downloaded(page, name):
+    with page.expect_download() as download:
+        page.click(f"[id='get-{name}']")
+    return download.value.path()
+
+
+def boxes_in(page):
+    """What the JSON that the page offers says of the first object: frame -> box."""
+    frames = json.loads(downloaded(page, "tracks.json").read_text())["frames"]
+    return {frame["frame"]: list(frame["objects"][0]["box"].values()) for frame in frames}
+
+
 def draw_box(page, x1, y1, x2, y2):
     """Draw with the mouse, in pixels of the video."""
     page.wait_for_selector("#editor canvas").scroll_into_view_if_needed()
@@ -88,7 +146,7 @@ def draw_box(page, x1, y1, x2, y2):
     page.mouse.up()
 
 
-def test_from_upload_to_download(visit, clip_file):
+def test_from_upload_to_download(visit, clip_file, picture):
     page = visit()
     page.set_input_files("#video input[type=file]", str(clip_file))
     says(page, f"{NUM_FRAMES} frames of {WIDTH} x {HEIGHT} pixels")
@@ -106,21 +164,65 @@ def test_from_upload_to_download(visit, clip_file):
     says(page, "Done.")
     assert page.title() != "hacked" and page.locator("#legend img, #status img").count() == 0
     page.wait_for_selector("#player video")
-    for name in ("tracks.json", "tracked.mp4"):
-        with page.expect_download() as download:
-            page.click(f"[id='get-{name}']")
-        path = download.value.path()
-        assert path.stat().st_size > 500
-        if name.endswith("json"):
-            assert len(json.loads(path.read_text())["frames"]) == NUM_FRAMES
-    type_box(page, 30, 20, 50, 40)
-    page.locator("#selected label").first.click()
-    page.wait_for_timeout(1500)
-    type_box(page, 30, 20, 50, 40)
-    page.click("#correct")
-    says(page, "is corrected in frame 0")
+    picture(page, "upload_to_download")
+    with av.open(str(downloaded(page, "tracked.mp4"))) as video:
+        assert sum(1 for _ in video.decode(video=0)) == NUM_FRAMES
+    assert sorted(boxes_in(page)) == list(range(NUM_FRAMES))
+
+
+def test_a_correction_in_a_later_frame(visit, picture):
+    page = visit()
+    follow_a_box(page)
     page.click("#track")
-    says(page, f"{NUM_FRAMES} boxes in")
+    says(page, "Done.")
+    before = boxes_in(page)
+    page.locator("#selected label").first.click()
+    go_to_frame(page, LATER)
+    page.wait_for_function(  # the editor shows where the object is in that frame
+        "left => document.querySelector('#box-left input').value === left", arg=str(round(before[LATER][0]))
+    )
+    page.wait_for_timeout(1000)
+    draw_box(page, 40, 10, 60, 40)
+    page.wait_for_function("Math.abs(document.querySelector('#box-left input').value - 40) <= 1")
+    page.click("#correct")
+    says(page, f"is corrected in frame {LATER}")
+    picture(page, "corrected")
+    page.click("#track")
+    says(page, f"{NUM_FRAMES - LATER} boxes in")
+    after = boxes_in(page)
+    assert after[LATER] == pytest.approx([40, 10, 60, 40], abs=1)
+    assert {at: after[at] for at in range(LATER)} == {at: before[at] for at in range(LATER)}
+
+
+def test_a_cancelled_job_keeps_what_it_has_and_goes_on(visit, held, picture):
+    page = visit()
+    follow_a_box(page)
+    page.click("#track")
+    says(page, f"Frame {BLOCKED_AT - 1}, {BLOCKED_AT} of {NUM_FRAMES} boxes")
+    page.click("#stop")
+    says(page, "Stopping")
+    held.set()
+    says(page, "Stopped; Track goes on from here.")
+    picture(page, "stopped")
+    assert max(boxes_in(page)) < NUM_FRAMES - 1
+    page.click("#track")
+    says(page, "Done.")
+    assert sorted(boxes_in(page)) == list(range(NUM_FRAMES))
+
+
+def test_a_job_that_waits_for_another_can_be_cancelled(visit, held):
+    ann, bob = visit(), visit()
+    follow_a_box(ann)
+    follow_a_box(bob)
+    ann.click("#track")
+    says(ann, f"Frame {BLOCKED_AT - 1}")
+    bob.click("#track")
+    says(bob, "Waiting for the model")
+    bob.click("#stop")
+    says(bob, "Stopping")
+    held.set()
+    says(bob, "Stopped before it began")
+    says(ann, "Done.")
 
 
 def test_two_visitors_at_once(visit):
@@ -143,14 +245,15 @@ def test_two_visitors_at_once(visit):
     assert "goose" not in ann.inner_text("#legend") and "swan" not in bob.inner_text("#legend")
 
 
-def test_reload_in_the_middle_frees_the_model(visit, engine, monkeypatch):
+def test_reload_in_the_middle_frees_the_model_and_the_files(visit, held, monkeypatch):
+    monkeypatch.setattr(sessions, "AWAY_S", 0.5)
     page = visit()
-    take_sample(page)
-    type_box(page, 4, 5, 20, 30)
-    page.click("#add-box")
-    says(page, "will be followed")
+    follow_a_box(page)
     page.click("#track")
+    says(page, f"Frame {BLOCKED_AT - 1}")
+    (before,) = visitors()
     page.reload()
+    held.set()
     page.wait_for_selector("#sample")
     assert "No object yet" in page.inner_text("#legend")
     take_sample(page)
@@ -159,16 +262,30 @@ def test_reload_in_the_middle_frees_the_model(visit, engine, monkeypatch):
     says(page, "will be looked for")
     page.click("#track")
     says(page, "Done.")
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while before in visitors() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert before not in visitors() and len(visitors()) == 1
 
 
-def test_hostile_uploads_get_a_sentence_and_the_page_stays_up(visit, tmp_path, address):
-    page = visit()
+def visitors():
+    return list(Path(os.environ["GRADIO_TEMP_DIR"], "visitors").iterdir())
+
+
+def test_hostile_uploads_get_a_sentence_and_the_page_stays_up(visit, tmp_path, address, picture):
+    page, told = visit(), {}
     for what, path in hostile_files(tmp_path).items():
         page.set_input_files("#video input[type=file]", str(path))
         page.wait_for_selector(".toast-body, .toast-wrap", timeout=PATIENCE_MS)
+        told[what] = page.inner_text(".toast-body").strip()
         assert "frames of" not in page.inner_text("#status"), what
+        if what == "SVG with a script":
+            picture(page, "refused")
         page.goto(address)
         page.wait_for_selector("#sample")
+        assert page.title() != "hacked"
+    assert all("." in text and "Something went wrong" not in text for text in told.values()), told
+    assert len(told) == 20
     for path in harmless_files(tmp_path).values():
         page.goto(address)
         page.wait_for_selector("#sample")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tracking_elysium.demo.sessions import Sessions
+from tracking_elysium.demo.sessions import AWAY_S, Sessions
 
 
 class Clock:
@@ -22,7 +22,7 @@ def clock():
 
 @pytest.fixture
 def sessions(tmp_path, clock):
-    return Sessions(tmp_path, keep_seconds=60, clock=clock)
+    return Sessions(tmp_path, keep_seconds=600, clock=clock)
 
 
 def test_each_visitor_has_a_room(sessions):
@@ -41,9 +41,9 @@ def test_leaving_removes_the_files(sessions):
 
 def test_the_idle_are_swept_out(sessions, clock):
     ann, bob = sessions.of("ann"), sessions.of("bob")
-    clock.now += 50
+    clock.now += 500
     sessions.of("bob")
-    clock.now += 20
+    clock.now += 200
     sessions.sweep()
     assert not ann.folder.exists() and bob.folder.exists() and len(sessions) == 1
 
@@ -110,6 +110,20 @@ def test_another_video_gets_another_folder(sessions):
     before = ann.folder
     ann.clear()
     assert ann.folder != before and ann.folder.is_dir() and not before.exists()
+
+
+def test_a_lost_connection_is_waited_for(sessions, clock):
+    ann, bob = sessions.of("ann"), sessions.of("bob")
+    for name in ("ann", "bob", "nobody"):
+        sessions.lose(name)
+    assert len(sessions) == 2
+    clock.now += AWAY_S - 1
+    sessions.of("bob")  # it was broken for a moment
+    with ann.alone():  # a job that nobody waits for any more
+        clock.now += 2
+        sessions.sweep()
+        assert ann.stop.is_set() and bob.folder.exists() and not bob.stop.is_set()
+    assert not ann.folder.exists() and len(sessions) == 1
 
 
 def test_closing_ends_all_visits(sessions):

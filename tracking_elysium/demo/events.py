@@ -89,7 +89,7 @@ class Events:
         self._words()
 
         def left(request: gr.Request) -> None:
-            self.do.sessions.leave(request.session_hash)
+            self.do.sessions.lose(request.session_hash)
 
         page.unload(left)
 

@@ -17,7 +17,7 @@ from .limits import Limits
 if TYPE_CHECKING:
     from .engine import Engine
 
-SWEEP_EVERY_S = 60.0
+SWEEP_EVERY_S = 20.0
 NEEDED = "The demo needs Gradio, which is not installed here: run `pip install 'elysium[demo]'`."
 
 

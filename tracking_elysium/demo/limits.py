@@ -42,5 +42,5 @@ class Limits:
         return (
             f"Up to {self.upload_mb} MB, {self.seconds} s, {self.frames} frames, {self.megapixels} megapixels per "
             f"frame and {self.objects} objects; a job stops after {self.job_seconds} s and keeps what it has. Your "
-            f"files are removed when you leave, at the latest {self.keep_minutes} minutes after your last step."
+            f"files are removed two minutes after you leave, or {self.keep_minutes} minutes after your last step."
         )

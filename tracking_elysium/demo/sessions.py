@@ -14,6 +14,8 @@ from pathlib import Path
 from .objects import Followed
 from .uploads import Clip
 
+AWAY_S = 120.0  # that a visitor is waited for whose connection is lost
+
 
 @dataclass
 class Session:
@@ -31,6 +33,7 @@ class Session:
         result: folder of the latest job's files.
         pictures: how many pictures of running jobs were shown.
         used: when the visitor last did something.
+        away: since when the page's connection is lost, None while it holds.
         left: whether the visitor is gone; the folder goes when the running job has ended.
     """
 
@@ -45,6 +48,7 @@ class Session:
     result: Path | None = None
     pictures: int = 0
     used: float = field(default_factory=time.monotonic)
+    away: float | None = None
     left: bool = False
 
     @contextmanager
@@ -130,8 +134,15 @@ class Sessions:
             if name not in self._known:
                 self._known[name] = Session(new_folder(self.folders))
             session = self._known[name]
-            session.used = self._clock()
+            session.used, session.away = self._clock(), None
             return session
+
+    def lose(self, visitor: str | None) -> None:
+        """Note that a page's connection is lost: closed for good, or only broken for a moment."""
+        with self._lock:
+            session = self._known.get(visitor or "")
+            if session is not None:
+                session.away = self._clock()
 
     def leave(self, visitor: str | None) -> None:
         """End a visit: a running job stops, the files go."""
@@ -159,15 +170,16 @@ class Sessions:
                 old.parent.rmdir()
 
     def sweep(self) -> None:
-        """Remove idle visitors and uploads that are older than an idle visitor may be."""
+        """Remove visitors who are away or idle, and uploads that are older than an idle visitor may be."""
         now = self._clock()
         with self._lock:
-            idle = [
+            gone = [
                 name
                 for name, one in self._known.items()
-                if now - one.used > self._keep_seconds and not one.busy.locked()
+                if (one.away is not None and now - one.away > AWAY_S)
+                or (now - one.used > self._keep_seconds and not one.busy.locked())
             ]
-        for name in idle:
+        for name in gone:
             self.leave(name)
         oldest = time.time() - self._keep_seconds
         for folder in self.uploads.iterdir():
