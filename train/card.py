@@ -49,7 +49,7 @@ def model_card(
     Returns:
         Markdown with the Hub's header.
     """
-    config = model.config
+    config: Any = model.config
     sources, tasks, drawn_only = _taught(recipe)
     size = config.vision_config.image_size
     text = config.text_config
@@ -178,7 +178,8 @@ def _data_rows(sources: list[SourceConfig]) -> list[str]:
     rows = []
     for name, uses in entries.items():
         words = ", ".join(sorted({task for source in uses for task in source.tasks}))
-        limit = None if any(source.limit is None for source in uses) else max(source.limit for source in uses)
+        limits = [source.limit for source in uses if source.limit is not None]
+        limit = max(limits) if len(limits) == len(uses) else None
         if name == DRAWN:
             rows.append(
                 f"| drawn shapes (`dataset_scripts/synthetic`) | as many as steps need | {words} | Apache-2.0 |"

@@ -58,7 +58,7 @@ class ConversationCollator:
             self._check(sample, row)
         frames = [frame for sample in samples for frame in sample["frames"]]
         length = max(map(len, rows))
-        batch = {
+        batch: dict[str, Any] = {
             "input_ids": _padded([row.input_ids for row in rows], length, self.processor.tokenizer.pad_token_id),
             "attention_mask": _padded([np.ones(len(row), np.int64) for row in rows], length, 0),
             "labels": _padded([np.where(row.answers, row.input_ids, IGNORED) for row in rows], length, IGNORED),

@@ -133,10 +133,11 @@ def ask(
 
 def _can_ask(task: Task, track: ObjectTrack) -> bool:
     """Whether the record knows the question and the whole answer."""
-    seen = track.known & ~track.absent
+    absent = np.asarray(track.absent, dtype=bool)
+    seen = track.known & ~absent
     if task in (Task.SOT, Task.RSOT):
         start = seen.any() if task is Task.RSOT else seen[0]
-        return bool(start and (track.known | track.absent).all() and (task is Task.SOT or track.expression))
+        return bool(start and (track.known | absent).all() and (task is Task.SOT or track.expression))
     if task is Task.VIDEO_REG:
         return bool(seen.any() and track.caption)
     return bool(seen[0] and (track.expression if task is Task.REC else track.caption))
@@ -147,7 +148,7 @@ def _turn(
 ) -> list[dict[str, Any]]:
     """One question about one object, and its answer."""
     by_words = task in (Task.RSOT, Task.REC)
-    first = int((track.known & ~track.absent).argmax()) if task is Task.VIDEO_REG else 0
+    first = int((track.known & ~np.asarray(track.absent, dtype=bool)).argmax()) if task is Task.VIDEO_REG else 0
     count = 1 if task is Task.REC else len(track.boxes)
     boxes = track.clipped_boxes
     return writer.build_messages(
@@ -277,7 +278,7 @@ class ConversationSource:
         item = group * self.batch_size + row
         for attempt in range(_ATTEMPTS):
             number, index = self.mixture.locate(item + attempt * _SUBSTITUTE)
-            source = self.mixture.parts[number].source
+            source: Any = self.mixture.parts[number].source
             if is_stream(source):
                 raise ValueError(
                     f"source {self.configs[number].source!r} is read from front to back, which a batch of numbered "
@@ -312,7 +313,7 @@ class ConversationSource:
         batch_rng = np.random.default_rng([*self._seed, item, 1])
         rng = np.random.default_rng([*self._seed, item, 3])
         num_frames = self._num_frames(number, batch_rng)
-        source = self.mixture.parts[number].source
+        source: Any = self.mixture.parts[number].source
         if is_stream(source):
             clip = cursors[number].clip(num_frames, rng)
         else:

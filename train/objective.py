@@ -108,7 +108,7 @@ class NumberTokens:
                     run = [[place]] if before.endswith("[") else []
                 before = ""
                 continue
-            before += self.tokenizer.decode([token]).strip()
+            before += str(self.tokenizer.decode([token])).strip()
             if before.startswith("]") and len(run) == 4 and all(len(number) <= self.width for number in run):
                 boxes.append(run)
                 run = []
@@ -154,7 +154,7 @@ class NumberTokens:
 def _number_pieces(tokenizer: PreTrainedTokenizerBase, number: int) -> list[tuple[int, str]]:
     """Tokens (id, text) of a number inside of a box."""
     ids = tokenizer.encode(f"[{number},{number}]", add_special_tokens=False)
-    texts = [(token, tokenizer.decode([token]).strip()) for token in ids]
+    texts = [(token, str(tokenizer.decode([token])).strip()) for token in ids]
     comma = next((place for place, (_, text) in enumerate(texts) if text == ","), 0)
     return [pair for pair in texts[:comma] if pair[1] not in ("[", "")]
 

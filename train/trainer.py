@@ -175,7 +175,8 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
 
         Every process calls this.
         """
-        training = self.model.training and "loss" in logs
+        held: Any = self.model
+        training = held.training and "loss" in logs
         means = self.means["train" if training else "eval"].read(self.accelerator)
         if training:
             logs.update(means)
@@ -197,12 +198,13 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
         Each part of the model has its own learning rate; the schedule scales all alike.
         """
         if self.optimizer is None:
-            muon, rest = self._parameter_groups(self.model if model is None else model)
+            held: Any = self.model
+            muon, rest = self._parameter_groups(held if model is None else model)
             if self.stage.muon_learning_rate is not None:
                 betas = (self.args.adam_beta1, self.args.adam_beta2)
                 self.optimizer = MuonAdamW(muon, rest, betas)
             else:
-                kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args, held)
                 self.optimizer = kind(rest, **settings)
         return self.optimizer
 
@@ -214,7 +216,7 @@ class ElysiumTrainer(AtomicCheckpoints, SFTTrainer):
             if parameter.requires_grad:
                 by_muon = self.stage.muon_learning_rate is not None and is_hidden_matrix(name, parameter)
                 groups.setdefault((by_muon, part_of(name), name in decayed), []).append(parameter)
-        rates = {True: self.stage.muon_learning_rate, False: self.args.learning_rate}
+        rates: dict[bool, Any] = {True: self.stage.muon_learning_rate, False: self.args.learning_rate}
         settings: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for (by_muon, part, decays), parameters in groups.items():
             settings[by_muon].append(

@@ -114,9 +114,11 @@ class AblationConfig:
 
     def shared(self) -> dict[str, Any]:
         """What all runs have in common, in plain values; results of other values are not comparable."""
-        fields = {"start": self.start, "stages": self.stages, "evaluation": self.evaluation}
-        found = {name: dataclasses.asdict(value) for name, value in fields.items() if not isinstance(value, list)}
-        found["stages"] = [dataclasses.asdict(stage) for stage in self.stages]
+        found: dict[str, Any] = {
+            "start": dataclasses.asdict(self.start),
+            "evaluation": dataclasses.asdict(self.evaluation),
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+        }
         for name in ("workers", "threads"):  # change nothing but the time
             del found["start"][name]
         return found

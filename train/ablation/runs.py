@@ -40,7 +40,7 @@ def run_ablation(
     use_cpu: bool,
     only: Sequence[str] | None = None,
     keep_models: bool = False,
-    finished: Callable[[], None] = lambda: None,
+    finished: Callable[[], object] = lambda: None,
 ) -> None:
     """Train and score what is not finished yet: all cells with the first seed, then with the next.
 

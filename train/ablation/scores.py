@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import pipeline
@@ -37,7 +37,7 @@ def score_model(folder: Path, settings: EvaluationConfig, device: str) -> dict[s
     Returns:
         `rec` (accuracy at IoU 0.5), `sot` and `rsot` (AUC), each in [0, 1].
     """
-    pipe = pipeline("video-tracking", model=str(folder), device=device)
+    pipe = cast(Any, pipeline)("video-tracking", model=str(folder), device=device)
     size = pipe.model.config.vision_config.image_size
     said: list[Any] = []
     true: list[np.ndarray] = []
@@ -77,7 +77,7 @@ def limits(settings: EvaluationConfig, size: int) -> dict[str, float]:
     """
     tracks = [track for drawn in _chunks(settings.clips, settings.frames, settings, size) for _, track in drawn]
     kept = [np.repeat(track.clipped_boxes[:1], settings.frames, axis=0) * size for track in tracks]
-    written = [parse_boxes(format_boxes(t.clipped_boxes), settings.frames).boxes * size for t in tracks]
+    written = [parse_boxes(format_boxes(t.clipped_boxes.tolist()), settings.frames).boxes * size for t in tracks]
     return {"floor": _auc(kept, tracks, size), "ceiling": _auc(written, tracks, size)}
 
 

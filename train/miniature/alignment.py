@@ -8,6 +8,8 @@ it would keep only what varies slowly with a coordinate, and numbers could not b
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch.nn import functional
 from tqdm import tqdm
@@ -48,7 +50,8 @@ def align(
         "recall", the share of object patches among the best-scored K, in the last steps, and "error", the projector's
         squared error on object patches as a share of the variance.
     """
-    source = PatchSource(synthetic, model.config.vision_config.patch_size, config)
+    shape: Any = model.config.vision_config
+    source = PatchSource(synthetic, shape.patch_size, config)
     count = config.align_steps * config.batch_size
     rows = torch.utils.data.Subset(source, range(max(0, len(source) - count), len(source)))
     loader = torch.utils.data.DataLoader(rows, config.batch_size, num_workers=workers)
@@ -75,7 +78,8 @@ def _selector_step(
     model: ElysiumModel, hidden: torch.Tensor, shown: torch.Tensor, optimizer: torch.optim.Optimizer
 ) -> float:
     """Do one step of the scorer on `(F, N, C)` features; return the share of `shown` `(F, N)` among its best K."""
-    scores = model.selector.score(hidden)
+    selector: Any = model.selector
+    scores = selector.score(hidden)
     best = scores.topk(model.config.num_image_tokens).indices
     functional.binary_cross_entropy_with_logits(scores, shown.float()).backward()
     optimizer.step()
@@ -85,7 +89,7 @@ def _selector_step(
 
 @torch.no_grad()
 def _fit_projector(
-    projector: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor, target: torch.Tensor
+    projector: Any, hidden: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor, target: torch.Tensor
 ) -> float:
     """Fit both layers on M patches; returns the squared error on object patches as a share of the variance.
 
@@ -138,7 +142,7 @@ def _least_squares(
 
 def _word_embeddings(model: ElysiumModel, processor: ElysiumProcessor) -> dict[str, torch.Tensor]:
     """Embed each label's words, `(1 + classes, D)` with zeros for no object, and the numbers, `(GRID, D)`."""
-    table = model.get_input_embeddings().weight.detach()
+    table = cast(torch.Tensor, model.get_input_embeddings().weight).detach()
 
     def embed(texts: list[str]) -> torch.Tensor:
         pieces = [processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]

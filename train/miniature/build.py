@@ -11,10 +11,10 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
 from dataset_scripts.synthetic import COLORS, MOTIONS, SHAPES, SIZES, TEXTURES
@@ -93,7 +93,7 @@ def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGen
         seed: of the weights.
     """
     tokenizer = build_tokenizer(build.vocab_size)
-    vision = CLIPVisionConfig(**build.vision)
+    vision: Any = CLIPVisionConfig(**build.vision)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
@@ -104,7 +104,7 @@ def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGen
     config = ElysiumConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_id=cast(int, tokenizer.convert_tokens_to_ids(IMAGE)),
         **build.elysium,
     )
     set_seed(seed)
@@ -116,7 +116,7 @@ def build_model(build: BuildConfig, seed: int) -> tuple[ElysiumForConditionalGen
         num_image_tokens=config.num_image_tokens,
     )
     # The Vicuna system message would be 40 constant tokens in front of every small prompt.
-    processor.chat_template = _SYSTEM.sub('set vicuna = ""', processor.chat_template, count=1)
+    processor.chat_template = _SYSTEM.sub('set vicuna = ""', cast(str, processor.chat_template), count=1)
     return model, processor
 
 
@@ -128,13 +128,14 @@ def _start_well(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTok
     layers' outputs are scaled down by depth, so that a token stays recognizable; the head starts as their transpose,
     so that what attention copies can be said.
     """
-    rows, columns = model.config.patch_grid
-    width = model.config.vision_config.hidden_size
+    held: Any = model
+    rows, columns = held.config.patch_grid
+    width = held.config.vision_config.hidden_size
     y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
     half = width // 2
     grid = torch.cat([_sines(x.flatten(), half), _sines(y.flatten(), width - half)], dim=1)
-    model.model.vision_tower.embeddings.position_embedding.weight[-len(grid) :] = grid
-    embeddings = model.get_input_embeddings().weight
+    held.model.vision_tower.embeddings.position_embedding.weight[-len(grid) :] = grid
+    embeddings = held.get_input_embeddings().weight
     embeddings.mul_(EMBEDDING_SCALE / embeddings.std())
     for prefix in ("", " "):
         ids = [tokenizer.encode(f"{prefix}{n}", add_special_tokens=False) for n in _NUMBERS]
@@ -142,16 +143,16 @@ def _start_well(model: ElysiumForConditionalGeneration, tokenizer: PreTrainedTok
             tokens = torch.tensor([pieces[0] for pieces in ids])
             sines = _sines(torch.tensor(_NUMBERS) / GRID, embeddings.shape[1]) * math.sqrt(2) * EMBEDDING_SCALE
             embeddings[tokens] = 0.95 * sines + 0.3 * embeddings[tokens]
-    if not model.config.tie_word_embeddings:
-        model.get_output_embeddings().weight.copy_(0.1 * embeddings)
-    layers = model.model.language_model.layers
+    if not held.config.tie_word_embeddings:
+        held.get_output_embeddings().weight.copy_(0.1 * embeddings)
+    layers = held.model.language_model.layers
     for layer in layers:
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
             linear.weight.mul_((2 * len(layers)) ** -0.5)
         _look_up_and_copy(layer.self_attn)
 
 
-def _look_up_and_copy(attention: nn.Module) -> None:
+def _look_up_and_copy(attention: Any) -> None:
     """Let every second head start as a look-up: it attends to tokens that are like its own, and copies them.
 
     Queries equal to keys and outputs that undo values are what such heads end up with (compare Trockman and Kolter,

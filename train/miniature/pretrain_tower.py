@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,15 +147,16 @@ def standardize_features(tower: PreTrainedModel, pixel_values: torch.Tensor) -> 
         tower: a CLIP-type vision model without its final norm.
         pixel_values: `(F, 3, H, W)` normalized frames to measure on.
     """
-    features = tower(pixel_values).last_hidden_state[:, -tower.embeddings.num_patches :]
+    held: Any = tower
+    features = held(pixel_values).last_hidden_state[:, -held.embeddings.num_patches :]
     scale = 1 / (features - features.mean(dim=(0, 1))).std()
-    outputs = [tower.pre_layrnorm]
-    for layer in tower.encoder.layers:
+    outputs = [held.pre_layrnorm]
+    for layer in held.encoder.layers:
         outputs += [layer.self_attn.out_proj, layer.mlp.fc2]
     for module in outputs:
         module.weight.mul_(scale)
         module.bias.mul_(scale)
-    tower.encoder.layers[-1].mlp.fc2.bias.sub_(scale * features.mean(dim=(0, 1)))
+    held.encoder.layers[-1].mlp.fc2.bias.sub_(scale * features.mean(dim=(0, 1)))
 
 
 def _optimizer(network: nn.Module, config: TowerConfig) -> torch.optim.Optimizer:
