@@ -24,7 +24,7 @@ from PIL import Image
 
 from .keyframes import thin
 from .propagate import OpenedVideo, Propagator, WholeTrack, opened
-from .requests import BadRequestError, as_box, as_list, as_mapping, as_number, as_text, media_path
+from .requests import BadRequestError, ModelFailedError, as_box, as_list, as_mapping, as_number, as_text, media_path
 
 __all__ = ["CvatFunction", "respond"]
 
@@ -160,13 +160,16 @@ class CvatFunction:
 
 
 def respond(function: CvatFunction, context: Any, event: Any) -> Any:
-    """Answer an event of nuclio: status 200 with the answer, or 400 with `{"error": ...}`."""
+    """Answer an event of nuclio: status 200 with the answer, or 400 (500: a model failed) with `{"error": ...}`."""
     try:
         body = event.body
         status, answer = 200, function.answer(json.loads(body) if isinstance(body, bytes | str) else body)
     except (BadRequestError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         context.logger.warn(f"refused: {error}")
         status, answer = 400, {"error": str(error)}
+    except ModelFailedError as error:
+        context.logger.warn(f"failed: {error}")
+        status, answer = 500, {"error": str(error)}
     return context.Response(body=json.dumps(answer), headers={}, content_type="application/json", status_code=status)
 
 

@@ -19,7 +19,7 @@ from ..construction.items import PoisonedVideoError
 from ..construction.protocols import ClipTracker, Grounder, StepTrackers
 from ..construction.tracking import follow_frames
 from .config import AnnotateConfig
-from .requests import BadRequestError
+from .requests import BadRequestError, ModelFailedError
 
 __all__ = ["OpenedVideo", "Propagator", "WholeTrack", "opened"]
 
@@ -115,7 +115,8 @@ class Propagator:
             end: frame before which to stop, by default the video's end; `max_frames` bounds the number of frames.
 
         Raises:
-            BadRequestError: a box behind the last frame, a video that breaks off, a tracker that fails.
+            BadRequestError: a box behind the last frame, a video that breaks off.
+            ModelFailedError: the tracker failed.
         """
         starts = sorted(given)
         if starts[-1] >= video.num_frames or starts[0] < 0:
@@ -137,7 +138,8 @@ class Propagator:
             Position of each phrase that was found -> frame, the surest box (4,) and its score.
 
         Raises:
-            BadRequestError: no grounder is configured, or it failed.
+            BadRequestError: no grounder is configured.
+            ModelFailedError: it failed.
         """
         if self.grounder is None:
             raise BadRequestError("words find nothing without a grounder: draw a box, or set `grounder` and restart.")
@@ -151,7 +153,7 @@ class Propagator:
             try:
                 answers = self.grounder.ground([image] * len(left), [phrases[position] for position in left])
             except Exception as error:  # whatever a foreign model raises, the server goes on
-                raise BadRequestError(f"the grounder failed: {type(error).__name__}: {error}") from error
+                raise ModelFailedError(f"the grounder failed: {type(error).__name__}: {error}") from error
             for position, answer in zip(left, answers, strict=True):
                 if len(answer.scores) and answer.scores[0] > self.config.min_grounding:
                     box = np.clip(answer.boxes[0], 0, 1)
@@ -163,11 +165,11 @@ class Propagator:
         """Follow O objects (O, 4) through a few frames at hand; return their boxes in the last, NaN where lost.
 
         Raises:
-            BadRequestError: the tracker failed.
+            ModelFailedError: the tracker failed.
         """
         found = [now for now, _ in self._steps(iter(frames), boxes)]
         if len(found) < len(frames):
-            raise BadRequestError(f"the tracker ended after {len(found)} of {len(frames)} frames.")
+            raise ModelFailedError(f"the tracker ended after {len(found)} of {len(frames)} frames.")
         return found[-1]
 
     def _segment(self, source: VideoSource, box: np.ndarray, begin: int, until: int) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +184,7 @@ class Propagator:
             if row:
                 boxes[row], scores[row] = now[0], sure[0]
         if count < until - begin:
-            raise BadRequestError(f"the tracker ended after {count} of {until - begin} frames.")
+            raise ModelFailedError(f"the tracker ended after {count} of {until - begin} frames.")
         return boxes, scores
 
     def _steps(self, frames: Iterator[np.ndarray], boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -196,12 +198,12 @@ class Propagator:
                 seen = finite & (found[:, 2:] > found[:, :2]).all(axis=1) & (scores > self.config.min_confidence)
                 found[~seen] = np.nan
                 yield found, np.clip(scores, 0, 1)
-        except (BadRequestError, GeneratorExit):
+        except (BadRequestError, ModelFailedError):
             raise
         except PoisonedVideoError as error:
-            raise BadRequestError(f"the tracker failed: {error.detail}") from error
+            raise ModelFailedError(f"the tracker failed: {error.detail}") from error
         except Exception as error:  # whatever a foreign tracker raises, the server goes on
-            raise BadRequestError(f"the tracker failed: {type(error).__name__}: {error}") from error
+            raise ModelFailedError(f"the tracker failed: {type(error).__name__}: {error}") from error
 
     def _frames(self, source: VideoSource, begin: int, until: int) -> Iterator[np.ndarray]:
         for start in range(begin, until, CHUNK):

@@ -9,13 +9,26 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-__all__ = ["BadRequestError", "as_box", "as_list", "as_mapping", "as_number", "as_text", "media_path"]
+__all__ = [
+    "BadRequestError",
+    "ModelFailedError",
+    "as_box",
+    "as_list",
+    "as_mapping",
+    "as_number",
+    "as_text",
+    "media_path",
+]
 
 LONGEST_TEXT = 1000  # characters of a phrase or an address
 
 
 class BadRequestError(ValueError):
     """A request that cannot be answered; the message is for whoever sent it."""
+
+
+class ModelFailedError(RuntimeError):
+    """A tracker or grounder raised, or gave up; the message says what it said."""
 
 
 def as_mapping(value: Any, name: str) -> dict[str, Any]:

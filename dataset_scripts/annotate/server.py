@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from .label_studio import answer_task, model_version, read_label_config
 from .propagate import Propagator
-from .requests import BadRequestError, as_list, as_mapping
+from .requests import BadRequestError, ModelFailedError, as_list, as_mapping
 
 __all__ = ["AnnotationServer", "Credentials"]
 
@@ -120,6 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = error.status, {"status": error.status, "detail": error.detail}
         except BadRequestError as error:
             status, body = HTTPStatus.BAD_REQUEST, {"status": HTTPStatus.BAD_REQUEST, "detail": str(error)}
+        except ModelFailedError as error:
+            LOG.exception("a model failed")
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            body = {"status": status, "detail": str(error)}
         except Exception:
             LOG.exception("a request failed")
             status = HTTPStatus.INTERNAL_SERVER_ERROR

@@ -8,6 +8,7 @@ the checkout prints goes to stderr. The process ends with its stdin.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -21,12 +22,13 @@ class Worker:
     """Trackers of one network; one that is no longer used is given to the next object."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        from lib.test.evaluation.tracker import Tracker
-
         parameters = {"model": request["model"]}
         if request.get("search_area_scale") is not None:
             parameters["search_area_scale"] = request["search_area_scale"]
-        self._factory = Tracker(request["name"], request["parameters"], request["dataset"], tracker_params=parameters)
+        code = importlib.import_module("lib.test.evaluation.tracker")
+        self._factory = code.Tracker(
+            request["name"], request["parameters"], request["dataset"], tracker_params=parameters
+        )
         if self._factory.tracker_class is None:
             raise ValueError(f"the checkout has no lib/test/tracker/{request['name']}.py")
         self._used: dict[int, Any] = {}

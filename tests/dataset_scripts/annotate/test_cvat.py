@@ -187,6 +187,12 @@ def test_bad_requests(media, body, says):
     assert status == 400 and says in answer["error"], answer
 
 
+def test_a_tracker_that_fails(media):
+    function = CvatFunction(propagator(media, tracker="FailingTrackers"))
+    status, answer = call(function, {"video": "red.mp4", "frame": 0, "shapes": [corners(0)]})
+    assert status == 500 and "out of memory" in answer["error"]
+
+
 def test_a_body_that_is_no_json(media):
     context = Context()
     context.user_data.function = CvatFunction(propagator(media))

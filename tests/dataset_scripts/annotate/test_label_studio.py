@@ -265,8 +265,10 @@ def test_bad_requests(media, body, says):
 
 def test_trackers_that_fail_and_words_without_a_grounder(media):
     with serving(media, tracker="FailingTrackers", grounder=None) as ask:
-        assert "RuntimeError: out of memory" in ask("/predict", interactive(BROKEN))[1]["detail"]
-        assert "grounder" in ask("/predict", interactive())[1]["detail"]
+        status, answer = ask("/predict", interactive(BROKEN))
+        assert status == 500 and "RuntimeError: out of memory" in answer["detail"]
+        status, answer = ask("/predict", interactive())
+        assert status == 400 and "grounder" in answer["detail"]
 
 
 def test_what_http_refuses(media):

@@ -150,7 +150,8 @@ def test_more_words_give_more_trajectories(video, how, caption, phrases):
     pytest.importorskip("spacy")
     config = BuildConfig(
         input=InputConfig("folder", str(video.parent)), output=str(video.parent / "out"),
-        grounder=BackendConfig("custom"), tracker=BackendConfig("csrt"), enrichment=EnrichmentConfig(enabled=how is not None, how=how or "append"),
+        grounder=BackendConfig("custom"), tracker=BackendConfig("csrt"),
+        enrichment=EnrichmentConfig(enabled=how is not None, how=how or "append"),
     )  # fmt: skip
     describer = Says("A white square")
     parts = Components(load_spacy("en_core_web_sm"), BrightGrounder(), OpenCVTrackers("csrt"), describer)
