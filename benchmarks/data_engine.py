@@ -21,6 +21,7 @@ Parts, each written to OUTPUT/NAME.json when it is done and not done again (dele
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -104,6 +105,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--real", type=Path, help="folder with records.jsonl and tars of frames; without it no real runs"
     )
+    parser.add_argument(
+        "--first", type=int, metavar="N", help="the RUNS asked for take the first N videos of their set"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, metavar="FILE", help="write what is done as a page, and do nothing")
     args = parser.parse_args()
@@ -152,7 +156,7 @@ def _backend(folder: Path, role: str, name: str) -> BackendConfig:
 def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Build with all filters off and judge every row against the truth."""
     config = settings(args, name, name, **OFF)
-    entries = _build(config)
+    entries = _build(config, first=args.first)
     total: Counter[str] = Counter()
     dropped, quarantined, seconds = Counter[str](), Counter[str](), Counter[str]()
     for entry in entries:
@@ -164,12 +168,14 @@ def run(args: argparse.Namespace, name: str) -> dict[str, Any]:
     return {"counts": total, "dropped": dropped, "quarantined": quarantined, "seconds": seconds, "rows": rows}
 
 
-def _build(config: BuildConfig, on_result: Callable[[Any], None] = lambda result: None) -> list[ShardEntry]:
+def _build(
+    config: BuildConfig, on_result: Callable[[Any], None] = lambda result: None, first: int | None = None
+) -> list[ShardEntry]:
     """Run a build whose workers are forked: they do what spawned ones do, without importing everything again."""
     load_spacy(config.noun_chunks.model)
     plain = multiprocessing.get_context("fork")
     with mock.patch.object(workers.multiprocessing, "get_context", lambda _: plain):
-        return run_build(config, read_inputs(config.input), on_result)
+        return run_build(config, itertools.islice(read_inputs(config.input), first), on_result)
 
 
 def filters_of(name: str) -> Filters:

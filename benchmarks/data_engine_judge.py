@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data_engine_set import bare, read_truth
+from benchmarks.data_engine_set import read_truth, tracks_of
 from dataset_scripts.construction.builds import build_files
 from dataset_scripts.construction.rows import Trajectory, read_trajectories
 from processing_elysium.boxes import iou
@@ -63,7 +63,7 @@ def _judged(found: Trajectory, truth: dict[str, Any]) -> dict[str, Any]:
         "innovation": measured["max_innovation"], "overlap": min(measured["iou_middle"], measured["iou_last"]),
     }  # fmt: skip
     shares = {}
-    for which in truth["phrases"].get(bare(found.phrase), []):
+    for which in tracks_of(truth, found.phrase):
         true = np.array([[np.nan] * 4 if box is None else box for box in truth["tracks"][which]])[found.frame_indices]
         overlaps = np.where(np.isnan(true[:, 0]), 0.0, iou(np.clip(found.boxes, 0, 1), np.nan_to_num(true)))
         shares[which] = (not np.isnan(true).any(), float((overlaps >= HALF).mean()))

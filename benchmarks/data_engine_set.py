@@ -47,6 +47,7 @@ __all__ = [
     "draw_set",
     "wrap_real",
     "read_truth",
+    "tracks_of",
 ]
 
 TRUTH = "truth.jsonl"
@@ -73,6 +74,12 @@ def bare(phrase: str) -> str:
     """Return a phrase in lower case without its article."""
     words = phrase.lower().split()
     return " ".join(words[1:] if words and words[0] in ("a", "an", "the") else words)
+
+
+def tracks_of(row: dict[str, Any], phrase: str) -> list[int]:
+    """Return the tracks that a phrase names: by all its words, or as the head of a longer description."""
+    words = bare(phrase)
+    return next((which for text, which in row["phrases"].items() if f"{text} ".startswith(f"{words} ")), [])
 
 
 def read_truth(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -226,12 +233,12 @@ class OracleGrounder:
 
     def ground(self, frames: list[np.ndarray], phrases: list[str]) -> list[Detections]:
         """Return the true box, a little off, with confidence 0.9; nothing where the thing is not there."""
-        return [self._find(frame, bare(phrase)) for frame, phrase in zip(frames, phrases, strict=True)]
+        return [self._find(frame, phrase) for frame, phrase in zip(frames, phrases, strict=True)]
 
     def _find(self, frame: np.ndarray, phrase: str) -> Detections:
         number, place = self._places[_digest(frame)]
         row = self._rows[number]
-        for which in row["phrases"].get(phrase, []):
+        for which in tracks_of(row, phrase):
             if row["tracks"][which][place] is not None:
                 near = _nearly(row["tracks"][which][place], [number, place, which, 1])
                 return Detections.sorted([near], [0.9])
