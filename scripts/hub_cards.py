@@ -9,7 +9,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, SpaceCard
 
-__all__ = ["check_model_card", "check_space_card", "eval_results", "published_model_card", "space_card"]
+__all__ = [
+    "check_model_card",
+    "check_model_license",
+    "check_space_card",
+    "eval_results",
+    "published_model_card",
+    "space_card",
+]
 
 PIPELINE_TAG = "video-text-to-text"  # of the Hub's list, which has no tracking
 TAGS = ("video-tracking", "object-tracking", "referring-expression", "video", "elysium")
@@ -146,11 +153,29 @@ def check_model_card(path: Path, online: bool = False) -> ModelCard:
     _require(path, card.data.to_dict(), _REQUIRED)
     if card.data.pipeline_tag != PIPELINE_TAG or "video-tracking" not in card.data.tags:
         raise ValueError(f"{path}: `pipeline_tag` must be {PIPELINE_TAG!r}, and `tags` hold 'video-tracking'.")
-    if card.data.license == "other" and not card.data.get("license_name"):
-        raise ValueError(f"{path}: `license` 'other' needs `license_name` and `license_link`.")
+    check_model_license(path)
     if online:
         card.validate()
     return card
+
+
+def check_model_license(path: Path) -> dict[str, str | None]:
+    """Read the license of a model's card.
+
+    Args:
+        path: README.md.
+
+    Returns:
+        `license`, and `license_name` and `license_link`, which "other" asks for and the rest may have.
+
+    Raises:
+        ValueError: none is stated, or "other" without a name.
+    """
+    metadata = ModelCard.load(path).data.to_dict()
+    _require(path, metadata, ("license",))
+    if metadata["license"] == "other" and not (metadata.get("license_name") and metadata.get("license_link")):
+        raise ValueError(f"{path}: `license` 'other' needs `license_name` and `license_link`.")
+    return {name: metadata.get(name) for name in ("license", "license_name", "license_link")}
 
 
 def check_space_card(path: Path, online: bool = False) -> SpaceCard:

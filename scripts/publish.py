@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .hub_cards import check_model_card, check_space_card, published_model_card, space_card
+from .hub_cards import check_model_card, check_model_license, check_space_card, published_model_card, space_card
 from .hub_compare import compare_metric, compare_model, compare_space
 
 __all__ = ["Part", "main", "make_parser", "plan", "push", "write"]
@@ -187,8 +187,12 @@ def _space_writer(model: Path) -> Callable[[Path, str], None]:
         (folder / "examples").mkdir()
         shutil.copyfile(ROOT / "examples" / EXAMPLE, folder / "examples" / EXAMPLE)
         readme = folder / "README.md"
-        models = [repo.removesuffix("-demo")]
-        readme.write_text(str(space_card(readme.read_text(encoding="utf-8"), models=models)), "utf-8")
+        card = space_card(readme.read_text(encoding="utf-8"), models=[repo.removesuffix("-demo")])
+        weights = check_model_license(model / "README.md")
+        if weights["license"] != LICENSE:  # the weights are part of the Space, and their terms are the narrower ones
+            card.data.license, card.data["license_name"] = weights["license"], weights["license_name"]
+            card.data["license_link"] = "elysium/README.md"
+        readme.write_text(str(card), "utf-8")
 
     return write_space
 

@@ -11,6 +11,8 @@ The library is imported when it is needed; tracking does without it.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -122,8 +124,13 @@ def supervision() -> Any:
     Raises:
         ImportError: it is not installed.
     """
+    if sys.modules.get("supervision") is not None:
+        return sys.modules["supervision"]
     try:
-        return import_module("supervision")
+        with warnings.catch_warnings():
+            # Without OpenCV it draws with numpy and says so: the same pictures, more slowly.
+            warnings.filterwarnings("ignore", "OpenCV", UserWarning)
+            return import_module("supervision")
     except ImportError as error:
         raise ImportError(
             "drawing and sv.Detections need the library supervision; install it with `pip install supervision`."

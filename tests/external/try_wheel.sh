@@ -19,7 +19,8 @@ rm -rf "$scratch/clone"
 
 cd "$scratch"
 "$bin/elysium" --help >/dev/null
-"$bin/elysium" track sample.mp4 --model checkpoint --box 158,58,216,199 --json tracks.json
+"$bin/elysium" track sample.mp4 --model checkpoint --box 158,58,216,199 --json tracks.json --output tracked.mp4 --visualize pictures
+test -s tracked.mp4 && test -s pictures/kept_tokens.png
 "$bin/python" - <<'PYTHON'
 import json
 from importlib.metadata import version

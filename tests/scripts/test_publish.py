@@ -77,7 +77,8 @@ def test_cards_say_what_the_hub_shows(published):
         assert card.data.license == "apache-2.0" and "metric" in card.data.tags
         assert f'evaluate.load("someone/{name}")' in card.text
         assert f'evaluate.load("someone/{name}")' in (published / "metrics" / name / "app.py").read_text()
-    assert SpaceCard.load(published / "space" / "README.md").data.models == ["someone/drawn"]
+    space = SpaceCard.load(published / "space" / "README.md").data
+    assert space.models == ["someone/drawn"] and space.license == "apache-2.0"
 
 
 def test_the_numbers_of_a_card_are_in_its_metadata():
@@ -98,6 +99,17 @@ def test_the_embedded_card_has_results():
     results = eval_results(ModelCard.load(ROOT / "elysium" / "README.md").text)
     assert {one.metric_type for one in results} >= {"success_auc", "precision", "accuracy"}
     assert all(0 < one.metric_value <= 1 for one in results)
+
+
+def test_a_space_has_the_narrower_license_of_its_weights(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    terms = "license: other\nlicense_name: research-use-only\nlicense_link: README.md"
+    (model / "README.md").write_text(CARD.replace("license: apache-2.0", terms))
+    (part,) = plan(model, "drawn", ("space",))
+    part.write(tmp_path / "space", "someone/drawn-demo")
+    card = check_space_card(tmp_path / "space" / "README.md").data
+    assert (card.license, card.license_name, card.license_link) == ("other", "research-use-only", "elysium/README.md")
 
 
 @pytest.mark.parametrize(

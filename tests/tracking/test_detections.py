@@ -1,12 +1,16 @@
 """Results as `sv.Detections` and back; what needs supervision is skipped where it is not installed."""
 
+import subprocess
 import sys
+import textwrap
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.house.source import ROOT
 from tracking_elysium.detections import from_detections, to_detections
+from tracking_elysium.visualize import draw_objects
 
 BOXES = [(10.5, 20.0, 40.0, 50.0), (30.0, 5.0, 75.0, 40.0)]
 
@@ -103,6 +107,31 @@ def test_the_pipeline_begins_with_them(sv, pipe, oracle):
     first = to_detections(pipe(video, box=begin.box, labels=begin.labels)[0], ids=begin.ids)
     np.testing.assert_allclose(first.xyxy, given.xyxy, rtol=1e-5)
     assert first.tracker_id.tolist() == [9, 6] and first.data["class_name"].tolist() == ["object 9", "object 6"]
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_without_opencv_and_without_a_word(tmp_path):
+    script = f"""
+        import sys
+        sys.modules["cv2"] = None
+        import numpy as np
+        from tracking_elysium.visualize import draw_objects
+        box = dict(xmin=10, ymin=20, xmax=60, ymax=50)
+        mask = np.zeros((90, 120), bool)
+        mask[20:50, 10:60] = True
+        objects = [dict(id=0, label="swan", score=0.5, box=box, mask=mask), dict(id=1, label="", score=0.0, box=box)]
+        drawn = draw_objects(np.full((90, 120, 3), 128, np.uint8), objects, caption="1 s")
+        np.save({str(tmp_path / "drawn.npy")!r}, drawn)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
+    box = dict(zip(("xmin", "ymin", "xmax", "ymax"), (10, 20, 60, 50), strict=True))
+    mask = np.zeros((90, 120), bool)
+    mask[20:50, 10:60] = True
+    objects = [{"id": 0, "label": "swan", "score": 0.5, "box": box, "mask": mask}]
+    objects.append({"id": 1, "label": "", "score": 0.0, "box": box})
+    wanted = draw_objects(np.full((90, 120, 3), 128, np.uint8), objects, caption="1 s")
+    assert np.abs(np.load(tmp_path / "drawn.npy").astype(int) - wanted).max() <= 2
 
 
 def test_without_supervision_the_error_says_what_to_install(monkeypatch):
