@@ -17,6 +17,7 @@ FOLDERS = (
     "space",
     "examples",
     "fast_boxes",
+    "scripts",
     "tests",
 )
 
