@@ -95,8 +95,10 @@ def visit(browser, address):
 
 
 def says(page, text, where="#status"):
-    page.wait_for_function(
-        "([where, text]) => document.querySelector(where).innerText.includes(text)", arg=[where, text]
+    page.wait_for_function(  # what is said while files are written is not the end
+        "([where, text]) => { const said = document.querySelector(where).innerText;"
+        " return said.includes(text) && !said.includes('Writing the files'); }",
+        arg=[where, text],
     )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from train.config import load_recipe
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 MOST_LINES = 60
@@ -30,6 +32,11 @@ def test_all_of_them_are_short_and_tested():
         assert f"test_{name}" in globals(), f"examples/{name}.py is not run by a test"
         lines = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8").splitlines()
         assert len(lines) <= MOST_LINES, f"examples/{name}.py has {len(lines)} lines"
+
+
+def test_recipes_are_read_as_training_reads_them():
+    recipes = sorted((ROOT / "examples").glob("*.yaml"))
+    assert recipes and all(load_recipe(path).stages for path in recipes)
 
 
 def test_track_by_box(example, capsys):
