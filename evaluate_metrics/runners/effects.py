@@ -90,10 +90,10 @@ STUDIES = {
         (),
         (
             Change("no_zoom", "no search window: clips of 8 frames that share 1", ("--no-zoom",)),
-            Change("factor_3", "search window of 3 times the side", ("--zoom-factor", "3")),
-            Change("factor_6", "search window of 6 times the side", ("--zoom-factor", "6")),
             Change("gaps_none", "gaps: none", ("--gap-policy", "none")),
             Change("gaps_velocity", "gaps: previous_velocity", ("--gap-policy", "previous_velocity")),
+            Change("factor_3", "search window of 3 times the side", ("--zoom-factor", "3")),
+            Change("factor_6", "search window of 6 times the side", ("--zoom-factor", "6")),
         ),
     ),
 }
@@ -163,7 +163,8 @@ def write_section(page: Path, out: Path) -> None:
             task = json.loads((folder / "task.json").read_text("utf-8"))
             scored = score_task(folder, read_truth(folder), task)
             lines += [f"### {study.title}", "", study.about, "", *markdown(effect_rows(study, scored))]
-            lines += [*(f"- {where}" for where in dict.fromkeys(one.environment for one in scored)), ""]
+            where = dict.fromkeys(one.environment for one in scored if not one.missing)
+            lines += [*(f"- {environment}" for environment in where), ""]
     if len(lines) == 1:
         raise ValueError(f"{out} holds no results; run with `--data`, or without `--only realdata`.")
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
