@@ -13,7 +13,7 @@ from typing import Any
 from tracking_elysium.whole_files import written_whole
 
 from . import command
-from .results_page import PAGE, with_section
+from .results_page import PAGE, where_lines, with_section
 from .scoring import TrackerScores, bootstrap_interval, score_task
 from .store import read_truth
 from .tables import Row, markdown
@@ -67,7 +67,8 @@ STUDIES = {
         "test",
         "Drawn shapes: clips, overlap, gaps",
         "The first 12 videos of 64 frames of the synthetic test split, checkpoint of drawn shapes. Default: clips of "
-        "8 frames that share 1, answers held to the box format, no search window.",
+        "8 frames that share 1, answers held to the box format, no search window. The model was trained on up to "
+        "32 frames, and on no search windows.",
         tuple(f"video-{number:03d}" for number in range(12)),
         (
             Change("clip_2", "clips of 2 frames", ("--clip-len", "2")),
@@ -86,14 +87,14 @@ STUDIES = {
         "val",
         "Real video: search window, gaps",
         "The validation split of `realdata`, embedded checkpoint. Default: a search window of 4 times the object's "
-        "side, one new frame at a time, gaps: hold.",
+        "side, one new frame at a time, gaps: hold. By box the model learned on search windows only.",
         (),
         (
             Change("no_zoom", "no search window: clips of 8 frames that share 1", ("--no-zoom",)),
-            Change("factor_3", "search window of 3 times the side", ("--zoom-factor", "3")),
-            Change("factor_6", "search window of 6 times the side", ("--zoom-factor", "6")),
             Change("gaps_none", "gaps: none", ("--gap-policy", "none")),
             Change("gaps_velocity", "gaps: previous_velocity", ("--gap-policy", "previous_velocity")),
+            Change("factor_3", "search window of 3 times the side", ("--zoom-factor", "3")),
+            Change("factor_6", "search window of 6 times the side", ("--zoom-factor", "6")),
         ),
     ),
 }
@@ -163,7 +164,7 @@ def write_section(page: Path, out: Path) -> None:
             task = json.loads((folder / "task.json").read_text("utf-8"))
             scored = score_task(folder, read_truth(folder), task)
             lines += [f"### {study.title}", "", study.about, "", *markdown(effect_rows(study, scored))]
-            lines += [*(f"- {where}" for where in dict.fromkeys(one.environment for one in scored)), ""]
+            lines += [*where_lines([one for one in scored if not one.missing]), ""]
     if len(lines) == 1:
         raise ValueError(f"{out} holds no results; run with `--data`, or without `--only realdata`.")
     text = page.read_text(encoding="utf-8") if page.is_file() else ""

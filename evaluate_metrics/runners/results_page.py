@@ -21,7 +21,7 @@ from .scoring import TrackerScores, score_task
 from .store import Truth, read_lines, read_truth
 from .tables import Row, group_rows, main_rows, markdown, presence_rows
 
-__all__ = ["PAGE", "PARTS", "Part", "main", "run_part", "with_section", "write_page"]
+__all__ = ["PAGE", "PARTS", "Part", "main", "run_part", "where_lines", "with_section", "write_page"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
@@ -181,10 +181,10 @@ def _ask_section(page: Path, part: Part, ask: str, folder: Path) -> list[str]:
     for one in scored:
         lines += [f"- {one.tracker}: {one.notes}"] if one.notes else []
         lines += [f"- {one.tracker}: **{problem}**" for problem in one.problems]
-    return [*lines, *_where(scored), ""]
+    return [*lines, *where_lines(scored), ""]
 
 
-def _where(scored: Sequence[TrackerScores]) -> list[str]:
+def where_lines(scored: Sequence[TrackerScores]) -> list[str]:
     """One line per environment, with the trackers that ran in it."""
     ran: dict[str, list[str]] = {}
     for one in scored:
