@@ -65,6 +65,7 @@ TOOLS = [
     "ruff>=0.9",
     "mypy>=1.15",
     "parameterized>=0.9",
+    "psutil>=5.9",  # memory in benchmarks
 ]
 
 setup(

@@ -89,5 +89,5 @@ def declared_requirements() -> set[str]:
     strings = {
         n.value for v in values for n in ast.walk(v) if isinstance(n, ast.Constant) and isinstance(n.value, str)
     }
-    names = (re.match(r"[A-Za-z][A-Za-z0-9._-]*(?=[<>=])", s) for s in strings)
+    names = (re.match(r"[A-Za-z][A-Za-z0-9._-]*(?=[][<>=])", s) for s in strings)
     return {m.group().lower().replace("_", "-") for m in names if m}
