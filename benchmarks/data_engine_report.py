@@ -72,13 +72,13 @@ def _percent(share: float | None) -> str:
 def _words(rows: list[dict[str, Any]]) -> list[str]:
     listed = VIRTUAL_WORDS | GROUP_WORDS | abstract_nouns()
     kinds: dict[str, list[dict[str, Any]]] = {"plurals and groups": [], "virtual, in the lists of `words.py`": [],
-                                              "virtual, in none": []}  # fmt: skip
+                                              "virtual, in none of them": []}  # fmt: skip
     for row in rows:
         if row["kind"] == "plural":
             kinds["plurals and groups"].append(row)
         elif row["kind"] == "virtual":
             inside = row["word"].split()[-1] in listed
-            kinds["virtual, in the lists of `words.py`" if inside else "virtual, in none"].append(row)
+            kinds["virtual, in the lists of `words.py`" if inside else "virtual, in none of them"].append(row)
     cells = []
     for name, planted in kinds.items():
         dropped = sum(not row["kept"] for row in planted)
@@ -177,7 +177,7 @@ def _executors(files: dict[str, Any]) -> list[str]:
                       f"{row['working_s']:.1f}", f"{first['working_s'] / row['working_s']:.2f} x",
                       f"{row['parent_s']:.2f}", workers, f"{row['stages_s']:.1f}", f"{one['load']:.0f}"))  # fmt: skip
     return [
-        "Drawn videos, OpenCV's CSRT as tracker, which is all processor. Processor seconds of the command (with its "
+        "Drawn videos, OpenCV's KCF as tracker, which is all processor. Processor seconds of the command (with its "
         "imports for Ray), of its workers with their start, and of the stages alone.\n",
         *table(("executor", "videos", "same files", "wall, s", "first to last result, s", "speed-up", "command, s",
                 "workers, s", "stages, s", "load"), cells),
