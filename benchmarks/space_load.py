@@ -85,9 +85,10 @@ class User:
         video: what is uploaded; its record lies beside it (`.json`) and says where the object is.
         number: of the user; says which kind of visit comes first.
         counts: what is met goes there.
+        end: when the last job begins, in seconds of `time.monotonic`.
     """
 
-    def __init__(self, address: str, video: Path, number: int, counts: Counts) -> None:
+    def __init__(self, address: str, video: Path, number: int, counts: Counts, end: float) -> None:
         record = json.loads(video.with_suffix(".json").read_text())
         boxes = dict(zip(record["frames"], record["objects"][0]["box"], strict=True))
         sides = [*record["frame_size"], *record["frame_size"]]
@@ -95,12 +96,12 @@ class User:
             [round(max(share, 0.0) * side) for share, side in zip(boxes[at], sides, strict=True)]
             for at in (0, CORRECTED_AT)
         )
-        self.address, self.video, self.number, self.counts = address, video, number, counts
+        self.address, self.video, self.number, self.counts, self.end = address, video, number, counts, end
 
-    def visit_until(self, end: float) -> None:
+    def visit_until_the_end(self) -> None:
         """Visit again and again; whatever a visitor would have met as an error is counted."""
         turn = self.number
-        while time.monotonic() < end:
+        while time.monotonic() < self.end:
             kind = KINDS[turn % len(KINDS)]
             turn += 1
             try:
@@ -138,6 +139,8 @@ class User:
                 self._tracked(client, folder)
                 return
             self._tracked(client, folder)
+            if time.monotonic() > self.end:
+                return
             client.predict(0, CORRECTED_AT, *self.corrected, api_name="/correct")
             self._tracked(client, folder)
 
@@ -194,12 +197,8 @@ def served(model: str, video: Path, port: int, folder: Path) -> Iterator[tuple[s
 def measure(address: str, pid: int, folder: Path, video: Path, users: int, seconds: float) -> dict[str, Any]:
     """Let the users in, look at the server on the way, and once more when all have left."""
     counts, started = Counts(), time.monotonic()
-    threads = [
-        threading.Thread(
-            target=User(address, video, number, counts).visit_until, args=(started + seconds,), daemon=True
-        )
-        for number in range(users)
-    ]
+    coming = [User(address, video, number, counts, started + seconds) for number in range(users)]
+    threads = [threading.Thread(target=user.visit_until_the_end, daemon=True) for user in coming]
     for thread in threads:
         thread.start()
     sights = []

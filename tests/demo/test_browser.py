@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -278,16 +279,22 @@ def test_hostile_uploads_get_a_sentence_and_the_page_stays_up(visit, tmp_path, a
     page, told = visit(), {}
     for what, path in hostile_files(tmp_path).items():
         page.set_input_files("#video input[type=file]", str(path))
-        page.wait_for_selector(".toast-body, .toast-wrap", timeout=PATIENCE_MS)
-        told[what] = page.inner_text(".toast-body").strip()
-        assert "frames of" not in page.inner_text("#status"), what
+        if what == "more bytes than allowed":  # which Gradio refuses before it is there
+            page.wait_for_selector(".toast-body")
+        else:
+            page.wait_for_function("document.querySelector('#status').innerText.trim() !== 'Ready.'")
+            told[what] = page.inner_text("#status").strip()
         if what == "SVG with a script":
             picture(page, "refused")
         page.goto(address)
         page.wait_for_selector("#sample")
         assert page.title() != "hacked"
-    assert all("." in text and "Something went wrong" not in text for text in told.values()), told
-    assert len(told) == 20
+    assert len(told) == 19
+    for what, text in told.items():
+        assert text.endswith(".") and len(text) > 30 and not re.search(r"\d frames of|/tmp|Traceback", text), (
+            what,
+            text,
+        )
     for path in harmless_files(tmp_path).values():
         page.goto(address)
         page.wait_for_selector("#sample")
