@@ -71,6 +71,9 @@ class ElysiumConfig(PreTrainedConfig):
             (without weights). DINOv2's intermediate layers have a few channels far larger than all others.
         reference_similarity (`bool`, defaults to `False`): whether selector and projector also see how alike each
             patch is to the object whose box is known in another frame (`reference_boxes`, `reference_frames`).
+        expression_similarity (`bool`, defaults to `False`): whether selector and projector see, where only words are
+            known (`expression_ids`), how well each patch fits them, in place of the similarity to an object. Needs
+            `reference_similarity`.
         patch_position_embedding (`bool`, defaults to `False`): whether a learned embedding of its patch's place is
             added to every visual token. Needs tokens that stand for one patch each.
         tie_word_embeddings (`bool`, *optional*): whether the output head shares the input embeddings; the text
@@ -128,6 +131,7 @@ class ElysiumConfig(PreTrainedConfig):
     position_ids_mode: Literal["packed", "original"] = "packed"
     vision_feature_norm: bool = False
     reference_similarity: bool = False
+    expression_similarity: bool = False
     patch_position_embedding: bool = False
     tie_word_embeddings: bool | None = None
 
@@ -168,6 +172,11 @@ class ElysiumConfig(PreTrainedConfig):
             raise ValueError(
                 f"vision_feature_layer is {self.vision_feature_layer}, but the tower has {depth} layers: choose from "
                 f"1 to {depth}, or from {-depth} to -1."
+            )
+        if self.expression_similarity and not self.reference_similarity:
+            raise ValueError(
+                "expression_similarity=True needs reference_similarity=True, whose inputs it fills where only words "
+                "are known; set both, or neither."
             )
         self._check_token_budget()
 

@@ -3,13 +3,15 @@
 A frame can have a reference: another frame (or itself) in which the box of the object in question is known. Each
 patch then comes with a few numbers that say how alike it is to that object, and how alike to what surrounds it. A
 small language model learns slowly to compare patches across frames; this gives it the comparison from the start. It
-is off for the paper's model (`ElysiumConfig.reference_similarity`).
+is off for the paper's model (`ElysiumConfig.reference_similarity`). Where only words are known, the same numbers can
+say how well each patch fits them (`ElysiumConfig.expression_similarity`).
 
 Shapes: F frames, N patches per frame, K kept, C vision width, D text width.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -82,6 +84,26 @@ def reference_channels(
     return torch.where(known, channels, 0.0)
 
 
+def expression_channels(scores: torch.Tensor, expression_ids: torch.Tensor) -> torch.Tensor:
+    """Turn scores of patches by an expression into the form of `reference_channels`.
+
+    The first two numbers say how well the patch fits the words, the third by how much better than the frame's patches
+    do in the mean of their probabilities; the fourth is 0. All lie between -1.5 and 1.5, as similarities do.
+
+    Args:
+        scores: (F, N), see `ExpressionSimilarity`.
+        expression_ids: (F, L), -1 as padding.
+
+    Returns:
+        float32 (F, N, 4), 0 for frames without an expression.
+    """
+    scores = scores.float()
+    relative = scores.log_softmax(dim=-1) + math.log(scores.shape[-1])
+    fits, better = (_SCALE / 2 * torch.tanh(value / 2) for value in (scores, relative))
+    channels = torch.stack([fits, fits, better, torch.zeros_like(fits)], dim=-1)
+    return torch.where((expression_ids >= 0).any(dim=-1)[:, None, None], channels, 0.0)
+
+
 def _mean_of_largest(cosine: torch.Tensor) -> torch.Tensor:
     """(F, N, N) to the largest and the mean of the three largest along the last axis, (F, N, 2)."""
     largest = cosine.topk(min(_NEAREST, cosine.shape[-1]), dim=-1).values
@@ -96,6 +118,7 @@ class ImageFeatures:
     selector: nn.Module
     multi_modal_projector: nn.Module
     patch_positions: nn.Embedding
+    expression_similarity: nn.Module
 
     def encode_patches(self, pixel_values: torch.Tensor, **kwargs: Any) -> ElysiumImageFeatures:
         """Run the vision tower, which does not depend on any question.
@@ -138,6 +161,7 @@ class ImageFeatures:
         reference_patches: torch.Tensor | None = None,
         reference_boxes: torch.Tensor | None = None,
         is_reference: torch.Tensor | None = None,
+        expression_ids: torch.Tensor | None = None,
     ) -> ElysiumImageFeatures:
         """Select patches and project them to the language model's width.
 
@@ -147,16 +171,14 @@ class ImageFeatures:
                 known. Read where the configuration has `reference_similarity`; None is no reference.
             reference_boxes: those boxes `(F, 4)` in [0, 1]; NaN where there is none.
             is_reference: True for frames that are their own reference, `(F,)`.
+            expression_ids: for every frame the words of what is looked for, token ids of shape `(F, L)` with -1 as
+                padding; read where the configuration has `expression_similarity`, in frames without a known box.
 
         Returns:
             `pooler_output`, a list of F tensors `(K, D)`, and `kept_indices` `(F, K)`.
         """
-        channels = None
         if self.config.reference_similarity:
-            channels = patches.new_zeros((*patches.shape[:2], NUM_CHANNELS), dtype=torch.float32)
-            if reference_patches is not None:
-                inside = patches_in_box(reference_boxes.to(patches.device), self.config.patch_grid)
-                channels = reference_channels(patches, reference_patches, inside, is_reference.to(patches.device))
+            channels = self.link_channels(patches, reference_patches, reference_boxes, is_reference, expression_ids)
             tokens, kept_indices = self.selector(patches, channels)
             if kept_indices is not None:
                 channels = channels.gather(1, kept_indices.unsqueeze(-1).expand(-1, -1, NUM_CHANNELS))
@@ -169,12 +191,42 @@ class ImageFeatures:
             projected = projected + positions.to(projected.dtype)
         return ElysiumImageFeatures(pooler_output=list(projected), kept_indices=kept_indices)
 
+    def link_channels(
+        self,
+        patches: torch.Tensor,
+        reference_patches: torch.Tensor | None = None,
+        reference_boxes: torch.Tensor | None = None,
+        is_reference: torch.Tensor | None = None,
+        expression_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compute what selector and projector see of what is looked for; arguments as `compress`.
+
+        Returns:
+            float32 (F, N, 4): `reference_channels` of frames with a known box, `expression_channels` of those with
+            words alone, 0 elsewhere.
+        """
+        channels = patches.new_zeros((*patches.shape[:2], NUM_CHANNELS), dtype=torch.float32)
+        if reference_patches is not None:
+            inside = patches_in_box(reference_boxes.to(patches.device), self.config.patch_grid)
+            channels = reference_channels(patches, reference_patches, inside, is_reference.to(patches.device))
+        if not self.config.expression_similarity or expression_ids is None:
+            return channels
+        expression_ids = expression_ids.to(patches.device)
+        asked = (expression_ids >= 0).any(dim=-1)
+        if reference_boxes is not None:
+            asked &= reference_boxes.to(patches.device).isnan().any(dim=-1)
+        if asked.any():
+            words = expression_ids[asked]
+            channels[asked] = expression_channels(self.expression_similarity(patches[asked], words), words)
+        return channels
+
     @can_return_tuple
     def get_image_features(
         self,
         pixel_values: torch.Tensor,
         reference_frames: torch.LongTensor | None = None,
         reference_boxes: torch.Tensor | None = None,
+        expression_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> ElysiumImageFeatures:
         """Encode frames into visual tokens of the language model's width.
@@ -184,6 +236,8 @@ class ImageFeatures:
             reference_frames: for every frame the number, among these frames, of the one in which its object's box is
                 known, shape `(F,)`. Only with `reference_similarity`.
             reference_boxes: those boxes `(F, 4)` in [0, 1], NaN where there is none.
+            expression_ids: for every frame the words of what is looked for, `(F, L)`, see `compress` and
+                `ElysiumProcessor.encode_expressions`. Only with `expression_similarity`.
             **kwargs: passed on to the vision tower, such as `output_hidden_states`.
 
         Returns:
@@ -201,8 +255,8 @@ class ImageFeatures:
         if reference_frames is not None:
             reference = patches[reference_frames]
             is_reference = reference_frames == torch.arange(len(patches), device=reference_frames.device)
-        compressed = self.compress(patches, reference, reference_boxes, is_reference)
+        compressed = self.compress(patches, reference, reference_boxes, is_reference, expression_ids)
         return ElysiumImageFeatures(**{**encoded, **compressed})
 
 
-__all__ = ["NUM_CHANNELS", "ImageFeatures", "patches_in_box", "reference_channels"]
+__all__ = ["NUM_CHANNELS", "ImageFeatures", "expression_channels", "patches_in_box", "reference_channels"]

@@ -17,6 +17,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_elysium import ElysiumConfig, replace_code_links
+from .expression_similarity import ExpressionSimilarity
 from .image_features import NUM_CHANNELS, ImageFeatures
 from .outputs import (
     CACHE_NAME,
@@ -73,8 +74,8 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
     """
 
     # Not quantized, and float32 in a float16 model; the library matches from the start of a module's name.
-    _keep_in_fp32_modules = ["selector", "multi_modal_projector"]
-    # A checkpoint may hold the head, and the part of the tower past the layer that is read, which is not built.
+    _keep_in_fp32_modules = ["selector", "multi_modal_projector", "expression_similarity"]
+    # A checkpoint may hold the head, and the part of the tower past the layer that is read.
     _keys_to_ignore_on_load_unexpected = [
         r"^lm_head\.",
         r"vision_tower\.(encoder\.layers?\.\d+|post_layernorm|layernorm|head)\.",
@@ -90,6 +91,8 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         self.multi_modal_projector = ElysiumProjector(config, self.selector.output_size + channels)
         if config.patch_position_embedding:
             self.patch_positions = nn.Embedding(config.num_patches, config.text_config.hidden_size)
+        if config.expression_similarity:
+            self.expression_similarity = ExpressionSimilarity(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -159,7 +162,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         is_prefill: bool,
     ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
         """Put visual tokens in the place of their placeholders; returns embeddings and visual tokens."""
-        # Embeddings given without frames may be merged already, as serving engines do.
+        # Embeddings without frames may be merged already, as serving engines do.
         look = features is not None or (is_prefill and inputs_embeds is None)
         mask = self.get_placeholder_mask(input_ids, inputs_embeds) if look else None
         if inputs_embeds is None:
@@ -189,6 +192,7 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         cache: Cache | None = None,
         reference_frames: torch.LongTensor | None = None,
         reference_boxes: torch.FloatTensor | None = None,
+        expression_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> ElysiumModelOutputWithPast:
         """Run the model on token ids (or embeddings) with frames.
@@ -201,11 +205,12 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
             past_key_values: the same as `cache`, by its name before transformers 5.24.
             inputs_embeds: embeddings of shape `(B, T, D)` in place of `input_ids`.
             mm_encoder_outputs: `{"image": get_image_features(...)}` in place of `pixel_values`; not changed.
-            mm_token_type_ids: accepted because processors give it; the placeholders say the same.
-            token_type_ids: accepted because tokenizers may give it; not used.
+            mm_token_type_ids: not used; processors give it, and the placeholders say the same.
+            token_type_ids: not used; tokenizers may give it.
             cache: cache of the tokens before these.
             reference_frames: goes with `pixel_values`, see `get_image_features`.
             reference_boxes: goes with `pixel_values`, see `get_image_features`.
+            expression_ids: goes with `pixel_values`, see `get_image_features`.
             **kwargs: passed on to the language model.
 
         Returns:
@@ -222,10 +227,10 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         if pixel_values is not None:
             if features is not None:
                 raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
-            features = self.get_image_features(pixel_values, reference_frames, reference_boxes, return_dict=True)
-        num_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
-        # One token after a cache is a decoding step: it has no frames, and looking for them would cost a device sync.
-        is_prefill = num_tokens > 1 or cache is None
+            linked = (reference_frames, reference_boxes, expression_ids)
+            features = self.get_image_features(pixel_values, *linked, return_dict=True)
+        # A decoding step has no frames, and looking for them would cost a device sync.
+        is_prefill = cache is None or (input_ids if inputs_embeds is None else inputs_embeds).shape[1] > 1
         if self.config.position_ids_mode == "original":
             if position_ids is None:
                 mask = self.get_placeholder_mask(input_ids, inputs_embeds)
@@ -259,8 +264,8 @@ class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
         """Compute the positions of `position_ids_mode="original"` where the caller gives none."""
         if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
-                "position_ids_mode='original' cannot tell the positions of tokens that follow a cache, its frames not "
-                "being seen here: pass position_ids, taken from get_position_ids on the whole sequence."
+                "position_ids_mode='original' cannot tell the positions of tokens after a cache, whose frames are not "
+                "seen here: pass position_ids, taken from get_position_ids on the whole sequence."
             )
         if attention_mask is not None and attention_mask.ndim != 2:
             attention_mask = None
@@ -275,14 +280,14 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     """
 
     _tp_plan = {"lm_head": "colwise_gather_output"}
-    _keep_in_fp32_modules = ["model.selector", "model.multi_modal_projector"]
+    _keep_in_fp32_modules = ["model.selector", "model.multi_modal_projector", "model.expression_similarity"]
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__(config)
         self.model = ElysiumModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        embedding = self.get_input_embeddings()
-        name = next(name for name, module in self.named_modules() if module is embedding)  # not the same in all models
+        words = self.get_input_embeddings()
+        name = next(name for name, module in self.named_modules() if module is words)  # not the same in all models
         self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
         # A generated placeholder would stand for no frame.
         self.generation_config.suppress_tokens = [config.image_token_id]
@@ -328,10 +333,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         """
         if self.config.position_ids_mode == "packed":
             return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
-        input_ids = model_kwargs.get("input_ids")
-        if inputs_tensor.ndim == 2:
-            mask = self.model.get_placeholder_mask(inputs_tensor, None)
-        elif input_ids is not None and input_ids.shape[1] == inputs_tensor.shape[1]:
+        input_ids = inputs_tensor if inputs_tensor.ndim == 2 else model_kwargs.get("input_ids")
+        if input_ids is not None and input_ids.shape[1] == inputs_tensor.shape[1]:
             mask = self.model.get_placeholder_mask(input_ids, None)
         else:
             mask = self.model.get_placeholder_mask(None, inputs_tensor)
@@ -348,7 +351,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
                 raise ValueError("pass pixel_values or mm_encoder_outputs['image'], not both")
             encoded["image"] = self.get_image_features(pixel_values, return_dict=True)
             model_kwargs["mm_encoder_outputs"] = encoded
-        past_length = int(cache.get_seq_length()) if cache is not None else 0
+        past_length = 0 if cache is None else int(cache.get_seq_length())
         return self.model.get_position_ids(mask, attention_mask, encoded.get("image"), past_length)
 
     def prepare_inputs_for_generation(
@@ -361,8 +364,8 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """Select what a step of `generate` needs; an assistant model gets the frames with its first pass.
 
-        The library calls none of an assistant's passes the first, and would leave the frames out. What it hands on are
-        the visual tokens of the main model: where they do not fit, the assistant guesses from the words alone.
+        The library calls none of an assistant's passes the first, and would leave the frames out. It hands on the main
+        model's visual tokens: where they do not fit, the assistant guesses from the words alone.
         """
         cache = kwargs.get(CACHE_NAME)
         if not is_first_iteration and next_sequence_length != 1 and cache is not None and cache.get_seq_length() == 0:
@@ -423,8 +426,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
             cache=cache,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
-            use_cache=use_cache,
-            **{**kwargs, "return_dict": True},
+            **{**kwargs, "use_cache": use_cache, "return_dict": True},
         )
         logits = self.compute_logits(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None

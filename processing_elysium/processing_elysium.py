@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
@@ -236,6 +237,20 @@ class ElysiumProcessor(ProcessorMixin):
     def validate_box_px(self, box: Sequence[float], width: int, height: int) -> np.ndarray:
         """Check a typed pixel box against its frame; see `boxes.validate_box_px`."""
         return validate_box_px(box, width, height)
+
+    def encode_expressions(self, expressions: Sequence[str | None]) -> torch.LongTensor:
+        """Return what a model with `expression_similarity` takes as `expression_ids`.
+
+        Args:
+            expressions: for each of F frames what is looked for in it, None for nothing.
+
+        Returns:
+            Token ids of shape (F, L), at least one column, with -1 as padding.
+        """
+        encode = self.tokenizer.encode
+        rows = [[] if text is None else encode(text.lower(), add_special_tokens=False) for text in expressions]
+        longest = max([1, *map(len, rows)])
+        return torch.tensor([row + [-1] * (longest - len(row)) for row in rows], dtype=torch.long).view(-1, longest)
 
     def encode(
         self,

@@ -11,25 +11,22 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from .answer_format import AnswerFormat, AnswerFormats, Cursor, options_of_presence
-from .exchange import ClipAnswer, ClipRequest, FrameFeatures, VideoFrame, count_digits
+from .exchange import ClipAnswer, ClipRequest, count_digits
+from .frame_encoding import FrameEncoder, joined_features
 from .options import TrackingOptions, check_count
 from .protocols import Processor
 from .stats import Stats
 
-_VISION_MB = {"cpu": 16, "cuda": 512}
-_MOST_IMAGES = 64
 
-
-class ClipAnswerer:
+class ClipAnswerer(FrameEncoder):
     """Answers clip requests with the library's greedy `generate`.
 
     Args:
@@ -44,10 +41,7 @@ class ClipAnswerer:
         stats: where to count; None: in an object of its own.
 
     Attributes:
-        max_images: frames per pass of the vision tower.
         stops: token ids that end an answer.
-        encodes_ahead: `prepare` encodes frames too.
-        uses_references: features of search windows depend on the window in which the object's box is known.
     """
 
     def __init__(
@@ -61,16 +55,11 @@ class ClipAnswerer:
     ) -> None:
         check_count("batch_size", batch_size)
         check_count("vision_memory_mb", vision_memory_mb, optional=True)
-        self.model, self.processor = without_wrapper(model).eval(), processor
+        stats = stats if stats is not None else Stats()
+        super().__init__(without_wrapper(model).eval(), processor, vision_memory_mb, stats)
         model = self.model
-        self.batch_size, self.max_images = batch_size, frames_per_pass(model, vision_memory_mb)
-        self.constrained = constrained
-        self.stats = stats if stats is not None else Stats()
+        self.batch_size, self.constrained = batch_size, constrained
         self.stops = _stop_ids(model.generation_config, processor.tokenizer)
-        # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
-        moved = getattr(model, "hf_device_map", None)
-        self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
-        self.uses_references = bool(getattr(model.config, "reference_similarity", False))
         self._formats = AnswerFormats(processor, self.stops)
         self._warned = False
         self._budgets: dict[int, int] = {}
@@ -82,6 +71,7 @@ class ClipAnswerer:
         Raises:
             ValueError: a prompt and its answer do not fit the model's context.
         """
+        requests = [self._with_words(request) for request in requests]
         texts = [self._render(request) for request in requests]
         for request, text in zip(requests, texts, strict=True):
             self._check_length(text, len(request.frames), self.budget(request))
@@ -128,49 +118,13 @@ class ClipAnswerer:
             )
         return answer_format
 
-    def encode_frames(self, frames: Sequence[VideoFrame]) -> None:
-        """Give every frame its features (K, D); a frame object is encoded once, however often it appears."""
-        fresh = list({id(frame): frame for frame in frames if frame.features is None}.values())
-        device = self.model.device if self.encodes_ahead else None
-        with self.stats.timed("vision"):
-            for first in range(0, len(fresh), self.max_images):
-                chunk = fresh[first : first + self.max_images]
-                resize([frame for frame in chunk if frame.pixels is None], self.processor, device)
-                pixels = torch.stack([frame.pixels for frame in chunk]).to(self.model.device, self.model.dtype)
-                encoded = self._encode(pixels, chunk)
-                kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
-                for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
-                    frame.features, frame.kept_indices, frame.pixels = tokens, indices, None
-
-    def _encode(self, pixels: torch.Tensor, frames: list[VideoFrame]) -> Any:
-        """Encode a chunk; features of search windows depend on the patches of their reference, which comes first."""
-        base = self.model.base_model
-        if not self.uses_references or all(frame.reference is None for frame in frames):
-            return base.get_image_features(pixel_values=pixels)
-        patches = base.patches(base.encode_patches(pixels).last_hidden_state)  # (F, N, C)
-        for frame, own in zip(frames, patches, strict=True):
-            if frame.reference is frame:
-                frame.patches = own.clone()  # so that the rest of the chunk can be freed
-        nothing = torch.zeros_like(patches[0])
-        references = [nothing if frame.reference is None else frame.reference.patches for frame in frames]
-        unknown = np.full(4, np.nan)
-        known = np.stack([unknown if frame.reference is None else frame.reference_box for frame in frames])
-        own = torch.tensor([frame.reference is frame for frame in frames])
-        boxes = torch.tensor(known, dtype=torch.float32, device=patches.device)
-        return base.compress(patches, torch.stack(references), boxes, own)
-
-    def prepare(self, frames: list[VideoFrame]) -> None:
-        """Do ahead what needs no question: resizing and, where `encodes_ahead`, the vision tower.
-
-        For a reader's thread. On a GPU its work is on a stream of its own, beside the language model's passes.
-        """
-        if self.encodes_ahead:  # which resizes as well
-            with _own_stream(self.model.device), torch.inference_mode():
-                self.encode_frames(frames)
-        else:
-            resize([frame for frame in frames if frame.pixels is None and frame.features is None], self.processor)
-
     # ----------------------------------------------------------------------------------------------------------
+    def _with_words(self, request: ClipRequest) -> ClipRequest:
+        """Return a request whose frames know what is looked for in them, where features depend on it."""
+        if not self.uses_expressions or request.expression is None:
+            return request
+        return replace(request, frames=[frame.asked(request.expression) for frame in request.frames])
+
     def _render(self, request: ClipRequest) -> str:
         return self.processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
 
@@ -263,67 +217,6 @@ def without_wrapper(model: Any) -> Any:
             "adapter inside the layers, such as LoRA."
         )
     return model.get_base_model()
-
-
-def frames_per_pass(model: Any, memory_mb: int | None = None) -> int:
-    """Return how many frames the vision tower encodes together.
-
-    Args:
-        model: an `ElysiumForConditionalGeneration`.
-        memory_mb: MiB that the widest activation may take; None for a default that suits the model's device.
-
-    Returns:
-        A number from 1 to 64.
-    """
-    if memory_mb is None:
-        memory_mb = _VISION_MB.get(model.device.type, _VISION_MB["cuda"])
-    vision = model.config.vision_config
-    widest = getattr(vision, "intermediate_size", None) or 4 * vision.hidden_size
-    one = (model.config.num_patches + 1) * widest * model.dtype.itemsize
-    return int(min(max(memory_mb * 2**20 // one, 1), _MOST_IMAGES))
-
-
-def resize(frames: list[VideoFrame], processor: Processor, device: torch.device | None = None) -> None:
-    """Give frames their `pixels`, as the processor prepares them for the vision tower.
-
-    Args:
-        frames: of one video or of several.
-        processor: its image processor does it.
-        device: where to do it, with the same result; None: on the CPU by Pillow.
-    """
-    by_shape: dict[tuple[int, ...], list[VideoFrame]] = {}
-    for frame in frames:
-        by_shape.setdefault(frame.image.shape, []).append(frame)
-    for group in by_shape.values():
-        images: Any = [frame.image for frame in group]
-        if device is not None:
-            images = torch.from_numpy(np.stack(images)).to(device).movedim(-1, 1)
-        batch = processor.image_processor(images, return_tensors="pt")
-        for frame, pixels in zip(group, batch["pixel_values"], strict=True):
-            frame.pixels = pixels
-
-
-def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
-    """Return features of frames, in order, in the form that `get_image_features` gives them."""
-    for tensor in [
-        tensor for frame in frames for tensor in (frame.features, frame.kept_indices) if tensor is not None
-    ]:
-        if tensor.is_cuda:  # it may come from a reader's stream, which must not reuse its memory meanwhile
-            tensor.record_stream(torch.cuda.current_stream(tensor.device))
-    kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
-    return FrameFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
-
-
-@contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """Run on a CUDA stream of this thread, whose work is done at the end; change nothing on other devices."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
-        yield
-    stream.synchronize()
 
 
 class _GreedyLogprobs(LogitsProcessor):

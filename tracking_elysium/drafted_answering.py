@@ -23,13 +23,14 @@ import torch
 from transformers.cache_utils import Cache
 
 from .answer_format import numbers_in, options_of_presence
-from .answering import ClipAnswerer, finish_answer, joined_features
+from .answering import ClipAnswerer, finish_answer
 from .drafted_cache import RowCache
 from .drafted_graphs import MOST_PADDING, Compiled, RecordedPasses
 from .drafted_guesses import Drafter
 from .drafted_prefill import PrefillPlan, SharedPrefix, group_by_clip, plan_prefill
 from .drafted_row import AnswerRow, Chosen
 from .exchange import ClipAnswer, ClipRequest
+from .frame_encoding import joined_features
 from .options import TrackingOptions
 from .protocols import Processor
 from .stats import Stats
@@ -117,6 +118,7 @@ class DraftedAnswerer(ClipAnswerer):
         Raises:
             ValueError: a prompt and its answer do not fit the model's context; nothing is queued then.
         """
+        requests = [self._with_words(request) for request in requests]
         texts = [self._render(request) for request in requests]
         for request, text in zip(requests, texts, strict=True):
             self._check_length(text, len(request.frames), self.budget(request))

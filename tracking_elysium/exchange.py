@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ class VideoFrame:
         reference: for a search window, the window in which the object's box is known; the tokens of a model with
             `reference_similarity` depend on it. None for whole frames.
         reference_box: that box, (4,) in [0, 1] of the reference.
-        patches: (N, C) patch tokens, kept where the frame is the reference of others.
+        patches: (N, C) patch tokens, kept where the features of other frames need them.
+        expression: what is looked for in the frame; the tokens of a model with `expression_similarity` depend on it.
+        shows: for a frame with an expression, the frame whose image it shows.
     """
 
     index: int
@@ -40,6 +43,20 @@ class VideoFrame:
     reference: VideoFrame | None = None
     reference_box: np.ndarray | None = None
     patches: torch.Tensor | None = None
+    expression: str | None = None
+    shows: VideoFrame | None = None
+    # Weak, so that frames are freed as soon as nobody holds them: each of the two would keep the other alive.
+    _asked: WeakValueDictionary[str, VideoFrame] = field(default_factory=WeakValueDictionary, repr=False)
+
+    def asked(self, expression: str) -> VideoFrame:
+        """Return this frame as one in which something is looked for: the same object for the same words."""
+        if self.expression == expression:
+            return self
+        frame = self._asked.get(expression)
+        if frame is None:
+            frame = VideoFrame(self.index, self.timestamp, self.image, expression=expression, shows=self)
+            self._asked[expression] = frame
+        return frame
 
 
 @dataclass
@@ -71,6 +88,7 @@ class ClipRequest:
             them.
         expected_boxes: (frame_in_clip, box (4,) in [0, 1]) of frames of the clip for which another tracker, or an
             earlier pass, has a guess. Hints for drafts, too.
+        expression: what the question looks for in all frames by its words, if it does.
     """
 
     messages: list[dict[str, Any]]
@@ -79,6 +97,7 @@ class ClipRequest:
     max_new_tokens: int | None = None
     known_boxes: tuple[tuple[int, Any], ...] = ()
     expected_boxes: tuple[tuple[int, Any], ...] = ()
+    expression: str | None = None
 
 
 @dataclass

@@ -246,4 +246,4 @@ def build_request(
     if box is not None and not ground:
         subject = {"box": [float(v) for v in box]}
     messages = processor.build_messages("RSOT" if ground else "SOT", len(frames), prompt=prompt, **subject)
-    return ClipRequest(messages=messages, frames=frames, expects_boxes=True)
+    return ClipRequest(messages, frames, expression=query.expression if ground else None)

@@ -90,6 +90,9 @@ class Processor(Protocol):
     def render_answer(self, task: str, **options: Any) -> str:
         """Return the answer that training teaches."""
 
+    def encode_expressions(self, expressions: Sequence[str | None]) -> Any:
+        """Return token ids (F, L) of what is looked for in F frames, -1 as padding."""
+
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Return the text of a conversation."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from functools import partial as bound
 
-from .answering import resize
 from .clips import check_start_frame, clip_schedule
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
+from .frame_encoding import resize
 from .lanes import Lane
 from .options import TrackingOptions
 from .protocols import Prepare, Processor, VideoSource

@@ -55,8 +55,8 @@ JOINTS = {
 }
 ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it may need
     "processing_elysium/processing_elysium.py": 12,
-    "modeling_elysium/modeling_elysium.py": 8,
-    "tracking_elysium/pipeline_video_tracking.py": 24,
+    "modeling_elysium/modeling_elysium.py": 9,
+    "tracking_elysium/pipeline_video_tracking.py": 25,
 }
 PACKAGE_OF = {
     "scenedetect": "scenedetect-headless",

@@ -1,10 +1,12 @@
 """References: which patches show the known object, how alike others are to it, and what the model makes of that."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from modeling_elysium.image_features import NUM_CHANNELS, patches_in_box, reference_channels
+from modeling_elysium.image_features import NUM_CHANNELS, expression_channels, patches_in_box, reference_channels
 from tests.modeling.tiny_models import tiny_model
 
 GRID = (4, 4)
@@ -44,6 +46,61 @@ def test_channels_by_hand():
     assert not own[0, :, :3].any()
     nothing = reference_channels(patches, reference, torch.zeros_like(inside), torch.tensor([False]))
     assert not nothing.any()
+
+
+def test_channels_of_words_by_hand():
+    scores = torch.tensor([[0.0, 0.0, 0.0, 20.0], [1.0, 1.0, 1.0, 1.0]])
+    channels = expression_channels(scores, torch.tensor([[5, -1], [3, 7]]))
+    assert channels.shape == (2, 4, NUM_CHANNELS)
+    likely = 1.5 * math.tanh(math.log(4) / 2)  # all of the probability against a quarter of it
+    torch.testing.assert_close(channels[0, 3], torch.tensor([1.5, 1.5, likely, 0.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(channels[0, 0], torch.tensor([0.0, 0.0, -1.5, 0.0]), atol=1e-4, rtol=0)
+    even = 1.5 * math.tanh(0.5)
+    torch.testing.assert_close(channels[1], torch.tensor([[even, even, 0.0, 0.0]] * 4))
+    assert not expression_channels(scores, torch.full((2, 2), -1)).any()
+
+
+@pytest.fixture(scope="module")
+def words_model():
+    options = {"reference_similarity": True, "expression_similarity": True, "selector_scorer": "mlp"}
+    return tiny_model(**options, vision_feature_norm=True)
+
+
+def test_words_count_where_no_box_is_known(words_model):
+    model = words_model.model
+    pixels, which = frames(words_model, 4), torch.tensor([0, 0, 2, 3])
+    boxes = torch.tensor([[0.2, 0.2, 0.7, 0.8]] * 2 + [[NAN] * 4] * 2)
+    words, nothing = torch.tensor([[3, 4], [3, 4], [3, 4], [-1, -1]]), torch.full((4, 1), -1)
+    with torch.no_grad():
+        told, untold = (model.get_image_features(pixels, which, boxes, w).pooler_output for w in (words, nothing))
+        alone = model.get_image_features(pixels[2:3], expression_ids=torch.tensor([[3, 4, -1]])).pooler_output
+    for n in (0, 1, 3):
+        torch.testing.assert_close(told[n], untold[n])
+    assert not torch.allclose(told[2], untold[2])
+    torch.testing.assert_close(told[2], alone[0])  # padding says nothing
+
+
+def test_pairs_are_scored_as_one_by_one(words_model):
+    similarity = words_model.model.expression_similarity
+    patches = torch.randn(3, words_model.config.num_patches, words_model.config.vision_config.hidden_size)
+    words = torch.tensor([[3, 4, -1], [5, -1, -1]])
+    with torch.no_grad():
+        pairs = similarity.all_pairs(patches, words)
+        for q in range(2):
+            torch.testing.assert_close(pairs[q], similarity(patches, words[q].expand(3, -1)))
+
+
+def test_every_weight_of_the_words_gets_a_gradient(words_model):
+    words_model.zero_grad()
+    features = words_model.model.get_image_features(frames(words_model, 1), expression_ids=torch.tensor([[3, 4]]))
+    features.pooler_output[0].square().sum().backward()
+    for name, parameter in words_model.model.expression_similarity.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_words_need_the_channels_of_references():
+    with pytest.raises(ValueError, match="reference_similarity=True"):
+        tiny_model(expression_similarity=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from tracking_elysium.answering import ClipAnswerer, frames_per_pass, resize
+from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.exchange import ClipAnswer, ClipRequest, VideoFrame
+from tracking_elysium.frame_encoding import frames_per_pass, resize
 
 from .oracle import PROCESSOR, fitting_model, video
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tests.modeling.tiny_models import tiny_model
 from tests.tracking.oracle import PROCESSOR, SIZE, moving_box, question_of, tiny_pipeline, video
-from tracking_elysium.answering import ClipAnswerer, resize
+from tracking_elysium.answering import ClipAnswerer
 from tracking_elysium.clips import pair_schedule
 from tracking_elysium.exchange import ClipAnswer, VideoFrame
+from tracking_elysium.frame_encoding import resize
 from tracking_elysium.options import TrackingOptions
 from tracking_elysium.queries import ObjectQuery
 from tracking_elysium.session import TrackingSession

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from modeling_elysium.image_features import patches_in_box
 from processing_elysium.prompts import Task
 
 from .objective import Item
 from .pool import Pool, Shards
-from .selector_loss import patches_of_boxes
-from .wording import expression_for, with_article
+from .wording import expression_for, may_be, with_article
 
 __all__ = ["Frames", "draw_scenes", "draw_windows", "joined"]
 
 NO_BOX = np.full((1, 4), np.nan)
 # Share of expressions that name something which is not in the picture; labels are partial, so other kinds only.
 MISSING_SHARE = 0.08
-# Objects of a scene up to which all are told to the selector.
-MOST_OBJECTS = 16
 
 
 @dataclass
@@ -36,6 +34,7 @@ class Frames:
         known: (F, 4) box in the reference, NaN where there is none.
         own: (F,), True for frames that are their own reference.
         wanted: (F, N) patches that the selector should keep.
+        expression_ids: (F, L) what is looked for by words, -1 as padding.
     """
 
     patches: torch.Tensor
@@ -43,10 +42,15 @@ class Frames:
     known: torch.Tensor
     own: torch.Tensor
     wanted: torch.Tensor
+    expression_ids: torch.Tensor
 
     def compressed(self, model: Any) -> Any:
         """Return their visual tokens."""
-        return model.model.compress(self.patches, self.reference, self.known, self.own)
+        return model.model.compress(self.patches, self.reference, self.known, self.own, self.expression_ids)
+
+    def link_channels(self, model: Any) -> torch.Tensor:
+        """Return (F, N, 4) what selector and projector see of what is looked for."""
+        return model.model.link_channels(self.patches, self.reference, self.known, self.own, self.expression_ids)
 
     @property
     def reference(self) -> torch.Tensor:
@@ -74,8 +78,12 @@ def joined(parts: list[Frames]) -> Frames:
     names = ("patches", "known", "own", "wanted")
     starts = np.cumsum([0, *(len(part.patches) for part in parts)])
     reference_of = torch.cat([part.reference_of + int(n) for part, n in zip(parts, starts[:-1], strict=True)])
+    longest = max(part.expression_ids.shape[1] for part in parts)
+    words = [pad(part.expression_ids, (0, longest - part.expression_ids.shape[1]), value=-1) for part in parts]
     return Frames(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}, reference_of=reference_of
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
+        reference_of=reference_of,
+        expression_ids=torch.cat(words),
     )
 
 
@@ -121,12 +129,18 @@ def draw_windows(
         known=boxes[:, :1].expand(-1, windows, -1).flatten(0, 1),
         own=first.flatten(),
         wanted=patches_in_box(boxes.flatten(0, 1), grid),
+        expression_ids=torch.full((count * windows, 1), -1),
     )
     return frames.rows((torch.arange(windows) < shown[:, None]).flatten()), items
 
 
 def draw_scenes(
-    scenes: Shards, count: int, tasks: Mapping[str, float], grid: tuple[int, int], rng: Any
+    scenes: Shards,
+    count: int,
+    tasks: Mapping[str, float],
+    grid: tuple[int, int],
+    rng: Any,
+    encode_expressions: Callable[[list[str | None]], torch.Tensor],
 ) -> tuple[Frames, list[Item]]:
     """Draw whole pictures and ask about one of their named objects.
 
@@ -136,6 +150,7 @@ def draw_scenes(
         tasks: weights of "rsot" (about one frame) and "rec", asked in words, "reg" and "video_reg", asked by a box.
         grid: patches per column and per row.
         rng: numpy generator that decides everything.
+        encode_expressions: the processor's.
 
     Returns:
         Their frames, and what is asked about each.
@@ -151,19 +166,16 @@ def draw_scenes(
             task = Task.VIDEO_REG
         elif task is Task.RSOT and rng.random() < MISSING_SHARE:
             other = str(rng.choice(names))
-            if not any(_may_be(other, item["name"]) for item in objects):
+            if not any(may_be(other, item["name"]) for item in objects):
                 box, words = NO_BOX, with_article(other, rng)
         by_words = task in (Task.RSOT, Task.REC)
         items.append((task, box, words if by_words else objects[target]["name"]))
         known.append(NO_BOX if by_words else box)
-        listed = [item["box"] for item in objects[:MOST_OBJECTS]] if by_words else [box[0]]
-        wanted.append(np.concatenate([listed, np.full((MOST_OBJECTS - len(listed), 4), np.nan)]))
+        wanted.append(box[0])
     own = torch.tensor([task in (Task.REG, Task.VIDEO_REG) for task, _, _ in items])
     known = torch.tensor(np.concatenate(known), dtype=torch.float32)
-    wanted = patches_of_boxes(torch.tensor(np.stack(wanted), dtype=torch.float32), grid)
-    return Frames(patches, torch.arange(count), known, own, wanted), items
-
-
-def _may_be(name: str, other: str) -> bool:
-    """Return whether two names share a word, as "apple" and "red apple" do."""
-    return bool(set(name.split()) & set(other.split()))
+    wanted = patches_in_box(torch.tensor(np.stack(wanted), dtype=torch.float32), grid)
+    words = encode_expressions(
+        [None if described else label for described, (_, _, label) in zip(own.tolist(), items, strict=True)]
+    )
+    return Frames(patches, torch.arange(count), known, own, wanted, words), items

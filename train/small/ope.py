@@ -121,7 +121,8 @@ def grounded(
     for start in range(0, len(rows), BATCH):
         part = slice(start, start + BATCH)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            features = model.model.compress(encode_crops(_Tower(model), frames[part]))
+            patches, words = encode_crops(_Tower(model), frames[part]), processor.encode_expressions(expressions[part])
+            features = model.model.compress(patches, expression_ids=words)
             prompts = grounding_prompts(processor, expressions[part])
             boxes.extend(greedy_boxes(model, processor, features, prompts)[0].numpy().astype(np.float64))
     return {number: _not_empty(box) for number, box in zip(rows, boxes, strict=True)}

@@ -26,6 +26,7 @@ from ..miniature.cpu import prepare_cpu
 from ..optimizer import MuonAdamW, is_hidden_matrix
 from .batches import Frames, draw_scenes, draw_windows, joined
 from .build import IMAGE_SIZE, PATCH_SIZE, build_small, hold_edges
+from .expression_loss import Named, draw_named, expression_loss
 from .fresh import FreshScenes, FreshWindows, batches_of_steps, encoded, merged, with_lora
 from .material import Material
 from .objective import Sequences, answer_loss, number_token_ids, write_sequences
@@ -36,6 +37,8 @@ from .validation import validate, validate_words
 from .vocabulary import captions_of
 
 __all__ = ["SmallRecipe", "main", "train"]
+
+PARTS = ("selector", "multi_modal_projector", "patch_positions", "expression_similarity")  # the rest is "text"
 
 
 @dataclass(kw_only=True)
@@ -67,6 +70,8 @@ class SmallRecipe:
         scene_tasks: weight of each kind of question about whole pictures.
         scene_share: share of examples that are whole pictures, where there are any.
         selector_weight: of the loss that tells the selector what to keep, see `selector_loss`.
+        named_pictures: pictures per step, besides, from which the similarity of words and patches learns what fits,
+            see `expression_loss`; needs `scenes` and `expression_similarity`.
         short_share: share of tracking questions about two windows instead of three.
         open_only: only examples whose license allows more than research.
         fresh: draw examples while training instead of reading pools, see `train.small.fresh`; `pool` and the like are
@@ -101,6 +106,7 @@ class SmallRecipe:
     scene_tasks: dict[str, float] = field(default_factory=lambda: {"rsot": 0.6, "rec": 0.2, "video_reg": 0.2})
     scene_share: float = 0.33
     selector_weight: float = 0.0
+    named_pictures: int = 0
     short_share: float = 1.0
     open_only: bool = False
     fresh: bool = False
@@ -112,6 +118,9 @@ class SmallRecipe:
     def __post_init__(self) -> None:
         if self.tower_lora and not self.fresh:
             raise ValueError("`tower_lora` needs `fresh: true`: what a pool holds was written by the tower as it was.")
+        has_words = self.elysium.get("expression_similarity", False) and (self.scenes or self.fresh)
+        if self.named_pictures and not has_words:
+            raise ValueError("`named_pictures` needs `elysium: {expression_similarity: true}` and `scenes`.")
 
 
 def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> MuonAdamW:
@@ -120,9 +129,7 @@ def _optimizer(model: ElysiumForConditionalGeneration, recipe: SmallRecipe) -> M
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = next(
-            (part for part in ("selector", "multi_modal_projector", "patch_positions") if part in name), "text"
-        )
+        part = next((part for part in PARTS if part in name), "text")
         by = muon if is_hidden_matrix(name, parameter) else adamw
         by.setdefault(part, []).append(parameter)
 
@@ -161,16 +168,21 @@ def _step_batch(
     step: int,
     processor: ElysiumProcessor,
     numbers: Any,
-) -> tuple[Frames, Sequences]:
+) -> tuple[Frames, Sequences, Named | None]:
     """Draw what a step shows and asks; a function of the recipe's seed, the step and the sizes of the pools."""
     rng = np.random.default_rng([recipe.seed, step])
     grid = (IMAGE_SIZE // PATCH_SIZE,) * 2
     of_scenes = 0 if scenes is None else round(recipe.batch_size * recipe.scene_share)
     drawn = [draw_windows(pool, recipe.batch_size - of_scenes, recipe.tasks, recipe.short_share, grid, rng)]
     if of_scenes:
-        drawn.append(draw_scenes(scenes, of_scenes, recipe.scene_tasks, grid, rng))
+        encode = processor.encode_expressions
+        drawn.append(draw_scenes(scenes, of_scenes, recipe.scene_tasks, grid, rng, encode))
     items = [item for _, part in drawn for item in part]
-    return joined([frames for frames, _ in drawn]), write_sequences(processor, items, rng, numbers)
+    frames, sequences = joined([frames for frames, _ in drawn]), write_sequences(processor, items, rng, numbers)
+    named = None
+    if recipe.named_pictures and scenes is not None:
+        named = draw_named(scenes, recipe.named_pictures, rng, processor.encode_expressions)
+    return frames, sequences, named
 
 
 def train(
@@ -210,7 +222,7 @@ def train(
         step = state["step"]
     log, began, saved, first = None, time.time(), time.time(), step
 
-    def draw(number: int) -> tuple[Frames, Sequences]:
+    def draw(number: int) -> tuple[Frames, Sequences, Named | None]:
         return _step_batch(pool, scenes, recipe, number, processor, numbers)
 
     batches = batches_of_steps(draw, range(step, recipe.steps), workers)
@@ -218,8 +230,7 @@ def train(
         factor = rate_at(step, recipe)
         for group, rate in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * factor
-        frames, batch = next(batches)
-        loss, now = _loss(model, frames, batch, numbers, recipe, bf16)
+        loss, now = _loss(model, next(batches), numbers, recipe, bf16)
         optimizer.zero_grad()
         loss.backward()
         if step < recipe.hold_steps:
@@ -262,9 +273,14 @@ def _set_to_train(model: Any) -> None:
 
 
 def _loss(
-    model: Any, frames: Frames, batch: Sequences, numbers: torch.Tensor, recipe: SmallRecipe, bf16: bool
+    model: Any,
+    drawn: tuple[Frames, Sequences, Named | None],
+    numbers: torch.Tensor,
+    recipe: SmallRecipe,
+    bf16: bool,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Loss of a step, and numbers to log."""
+    frames, batch, named = drawn
     device = model.device
     frames = frames.to(device)
     batch = Sequences(**{name: value.to(device) for name, value in vars(batch).items()})
@@ -280,6 +296,11 @@ def _loss(
     if recipe.selector_weight:
         chosen, now["kept"] = selector_loss(model, frames)
         loss = loss + recipe.selector_weight * chosen
+    if named is not None:
+        named = named.to(device)
+        named.patches = encoded(model, named.patches)
+        fits = expression_loss(model, named)
+        loss, now["named"] = loss + fits, fits.item()
     return loss, now
 
 

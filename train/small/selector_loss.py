@@ -1,4 +1,4 @@
-"""What T-Selector should keep, told directly: the patches that show the object, or any object where none is known.
+"""What T-Selector should keep, told directly: the patches that show what is asked about.
 
 Through the gate alone (`selector_gradient`) the selector learns from what the answers become, which is little and
 late: after 5 000 steps it kept 85 % of an object's patches in a searched window. Where the boxes of the training
@@ -11,25 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modeling_elysium.image_features import patches_in_box, reference_channels
-
 if TYPE_CHECKING:
     from .batches import Frames
 
-__all__ = ["kept_share", "patches_of_boxes", "selector_loss"]
-
-
-def patches_of_boxes(boxes: torch.Tensor, grid: tuple[int, int]) -> torch.BoolTensor:
-    """Find the patches that show any of several boxes.
-
-    Args:
-        boxes: (F, M, 4) in [0, 1], NaN where there is none.
-        grid: patches per column and per row.
-
-    Returns:
-        (F, N), True at patches whose center lies in one of the frame's boxes.
-    """
-    return torch.stack([patches_in_box(boxes[:, m], grid) for m in range(boxes.shape[1])]).any(0)
+__all__ = ["kept_share", "selector_loss"]
 
 
 def selector_loss(model: Any, frames: Frames) -> tuple[torch.Tensor, float]:
@@ -42,9 +27,8 @@ def selector_loss(model: Any, frames: Frames) -> tuple[torch.Tensor, float]:
     Returns:
         The mean loss, and the mean share of the wanted patches that are kept.
     """
-    inside = patches_in_box(frames.known, model.config.patch_grid)
     with torch.no_grad():
-        channels = reference_channels(frames.patches, frames.reference, inside, frames.own)
+        channels = frames.link_channels(model)
     scores = model.model.selector.score(frames.patches, channels)
     wanted = frames.wanted
     counts = wanted.any(-1)

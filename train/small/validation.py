@@ -61,7 +61,7 @@ def validate_words(
     ious, grid = [], model.config.patch_grid
     for first in range(0, min(count, len(scenes)), 64):
         rng = np.random.default_rng(first)
-        frames, items = draw_scenes(scenes, 64, {"rec": 1.0}, grid, rng)
+        frames, items = draw_scenes(scenes, 64, {"rec": 1.0}, grid, rng, processor.encode_expressions)
         asked = [i for i, (task, _, _) in enumerate(items) if task is Task.REC]
         frames = frames.rows(torch.tensor(asked, dtype=torch.long))
         prompts = grounding_prompts(processor, [items[i][2] for i in asked])

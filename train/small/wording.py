@@ -9,7 +9,7 @@ import numpy as np
 
 from .vocabulary import COLORS
 
-__all__ = ["expression_for", "with_article"]
+__all__ = ["expression_for", "may_be", "with_article"]
 
 MARGIN = 0.1  # of the side: an object is "on the left" if its center is so much farther left than those of its kind
 LARGER = 1.8  # times the area of the next of its kind: "the large" one
@@ -52,6 +52,11 @@ def with_article(name: str, rng: np.random.Generator) -> str:
     """Return the name alone, or with "the" or "a"."""
     article = ("the ", "", "a ")[int(rng.choice(3, p=[0.5, 0.35, 0.15]))]
     return ("an " if article == "a " and name[0] in "aeiou" else article) + name
+
+
+def may_be(name: str, other: str) -> bool:
+    """Return whether two names share a word, as "apple" and "red apple" do."""
+    return bool(set(name.split()) & set(other.split()))
 
 
 def _center(item: dict[str, Any]) -> np.ndarray:

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_elysium.image_features import patches_in_box
 from processing_elysium.prompts import Task
 from tests.train.small.tiny_data import write_material, write_sprites
 from train.small import scenes as scenes_module
 from train.small.batches import Frames, draw_scenes, draw_windows, joined
 from train.small.build import build_small
 from train.small.colors import color_name
+from train.small.expression_loss import Named, draw_named, expression_loss
 from train.small.material import Material
 from train.small.objective import number_token_ids, write_sequences
 from train.small.paste import Sprites
 from train.small.pool import Pool, Shards
 from train.small.scenes import MOSAIC, SIDE, draw_scene
-from train.small.selector_loss import kept_share, patches_of_boxes, selector_loss
+from train.small.selector_loss import kept_share, selector_loss
 from train.small.wording import expression_for
 
 from .test_examples import FlatTower
@@ -116,19 +118,22 @@ def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
 
 def test_questions_about_scenes(folder):
     scenes = Shards(folder / "scenes")
+    _, processor = build_small(["a lamp", "thing"], TEXT, ELYSIUM, vocab_size=900)
     tasks = {"rsot": 0.5, "rec": 0.2, "video_reg": 0.2, "reg": 0.1}
     seen = set()
     for seed in range(6):
-        frames, items = draw_scenes(scenes, 8, tasks, GRID, np.random.default_rng(seed))
+        frames, items = draw_scenes(scenes, 8, tasks, GRID, np.random.default_rng(seed), processor.encode_expressions)
         assert frames.patches.shape[:2] == (8, 256)
         for n, (task, box, words) in enumerate(items):
             seen.add(task)
             by_box = task in (Task.REG, Task.VIDEO_REG)
             assert frames.own[n] == by_box and torch.isnan(frames.known[n]).all() == (not by_box)
             assert words and (by_box or "lamp" in words or "thing" in words or np.isnan(box).any())
-            assert frames.wanted[n].any()
+            told = frames.expression_ids[n][frames.expression_ids[n] >= 0].tolist()
+            assert told == ([] if by_box else processor.tokenizer.encode(words, add_special_tokens=False))
+            target = patches_in_box(torch.tensor(box, dtype=torch.float32), GRID)[0]
+            assert by_box or torch.equal(frames.wanted[n], target)  # none where what is named is not there
     assert seen == {Task.RSOT, Task.REC, Task.VIDEO_REG, Task.REG}
-    model, processor = build_small(["a lamp", "thing"], TEXT, ELYSIUM, vocab_size=900)
     batch = write_sequences(processor, items, np.random.default_rng(0), number_token_ids(processor))
     assert len(batch.boxes) == sum(task in (Task.RSOT, Task.REC) and not np.isnan(box).any() for task, box, _ in items)
 
@@ -142,7 +147,7 @@ def test_windows_and_scenes_go_through_together(folder):
         patch.setattr(pool_module, "SHARD_EXAMPLES", 8)
         (root / "windows").mkdir(exist_ok=True)
         pool_module._write_shard(root / "windows", 0, Material(root, "train"), FlatTower(), 0, None)
-    model, _ = build_small(["a lamp"], TEXT, ELYSIUM, vocab_size=900)
+    model, processor = build_small(["a lamp"], TEXT, {**ELYSIUM, "expression_similarity": True}, vocab_size=900)
     windows, asked = draw_windows(
         Pool(root / "windows"), 6, {"sot": 0.5, "video_reg": 0.5}, 1.0, GRID, np.random.default_rng(0)
     )
@@ -150,19 +155,64 @@ def test_windows_and_scenes_go_through_together(folder):
     assert {(task, count) for (task, _, _), count in zip(asked, counts)} == {(Task.SOT, 2), (Task.VIDEO_REG, 1)}
     assert len(windows.patches) == sum(counts)
     assert windows.own.nonzero().flatten().tolist() == [sum(counts[:n]) for n in range(6)]
-    scenes, _ = draw_scenes(Shards(root / "scenes"), 3, {"rec": 1.0}, GRID, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    scenes, _ = draw_scenes(Shards(root / "scenes"), 3, {"rec": 1.0}, GRID, rng, processor.encode_expressions)
     with torch.no_grad():
         together = torch.stack(joined([windows, scenes]).compressed(model).pooler_output)
         alone = [torch.stack(part.compressed(model).pooler_output) for part in (windows, scenes)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
-def test_patches_of_boxes():
-    nan = float("nan")
-    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.75, 0.75, 1.0, 1.0]], [[nan] * 4, [nan] * 4]])
-    wanted = patches_of_boxes(boxes, (4, 4)).view(2, 4, 4)
-    assert wanted[0].int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
-    assert not wanted[1].any()
+def test_words_are_learned_from_boxes():
+    """Two kinds of patches side by side: the loss teaches which word means which, and the selector keeps by it."""
+    options = {**ELYSIUM, "expression_similarity": True}
+    model, processor = build_small(["a lamp", "a cup"], TEXT, options, vocab_size=900)
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randn(2, 384, generator=generator)
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]])
+
+    def pictures(swapped):
+        left = patches_in_box(boxes[:1], GRID)[0]
+        order = torch.tensor([[1, 0] if swap else [0, 1] for swap in swapped])
+        shown = torch.where(left, order[:, :1], order[:, 1:])  # (F, N)
+        return kinds[shown] + 0.5 * torch.randn(len(swapped), 256, 384, generator=generator)
+
+    def asked(swapped):
+        texts = ["the lamp", "the cup"] * len(swapped)
+        picture_of = torch.arange(len(swapped)).repeat_interleave(2)
+        where = torch.cat([boxes.flip(0) if swap else boxes for swap in swapped])
+        elsewhere = picture_of[:, None] != torch.arange(len(swapped))
+        return Named(pictures(swapped), processor.encode_expressions(texts), picture_of, where, elsewhere)
+
+    optimizer = torch.optim.AdamW(model.model.expression_similarity.parameters(), lr=3e-3)
+    losses = []
+    model.train()
+    for step in range(15):
+        loss = expression_loss(model, asked([step % 2 == 0, step % 3 == 0]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        shown = pictures([True, True])
+        kept = (
+            model.eval()
+            .model.compress(shown, expression_ids=processor.encode_expressions(["the lamp", "the cup"]))
+            .kept_indices
+        )
+    right = patches_in_box(boxes[1:], GRID)[0]
+    assert right[kept[0]].all() and not right[kept[1]].any()
+
+
+def test_named_objects_of_pictures(folder):
+    _, processor = build_small(["a lamp", "thing"], TEXT, ELYSIUM, vocab_size=900)
+    named = draw_named(Shards(folder / "scenes"), 6, np.random.default_rng(0), processor.encode_expressions)
+    count = len(named.boxes)
+    assert count and named.patches.shape == (6, 256, 384) and named.elsewhere.shape == (count, 6)
+    assert named.expression_ids.shape[0] == len(named.picture_of) == count
+    assert torch.bincount(named.picture_of).max() <= 3
+    assert not named.elsewhere[torch.arange(count), named.picture_of].any()  # its own picture counts
 
 
 def test_the_selector_learns_what_to_keep():
@@ -173,9 +223,8 @@ def test_the_selector_learns_what_to_keep():
     wanted = torch.zeros(4, 256, dtype=torch.bool)
     wanted[:, 40:52] = True
     patches[wanted] += 1.5 * torch.randn(384, generator=torch.Generator().manual_seed(2))
-    frames = Frames(
-        patches, torch.arange(4), torch.full((4, 4), float("nan")), torch.zeros(4, dtype=torch.bool), wanted
-    )
+    own, nothing = torch.zeros(4, dtype=torch.bool), torch.full((4, 1), -1)
+    frames = Frames(patches, torch.arange(4), torch.full((4, 4), float("nan")), own, wanted, nothing)
     before, share = selector_loss(model, frames)
     optimizer = torch.optim.AdamW(model.model.selector.parameters(), lr=1e-2)
     for _ in range(12):

@@ -1,0 +1,1 @@
+../modeling_elysium/expression_similarity.py
