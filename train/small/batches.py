@@ -13,9 +13,10 @@ from torch.nn.functional import pad
 from modeling_elysium.image_features import patches_in_box
 from processing_elysium.prompts import Task
 
+from .expression_loss import MADE_UP_SHARE
 from .objective import Item
 from .pool import Pool, Shards
-from .wording import expression_for, may_be, with_article
+from .wording import expression_for, made_up, may_be, with_article
 
 __all__ = ["Frames", "draw_scenes", "draw_windows", "joined"]
 
@@ -164,6 +165,8 @@ def draw_scenes(
         box, words = np.array([objects[target]["box"]]), expression_for(objects, target, rng)
         if task in (Task.RSOT, Task.REC) and words is None:  # nothing tells it apart: it is described
             task = Task.VIDEO_REG
+        elif task in (Task.RSOT, Task.REC) and len(objects) == 1 and rng.random() < MADE_UP_SHARE:
+            words = made_up(rng)
         elif task is Task.RSOT and rng.random() < MISSING_SHARE:
             other = str(rng.choice(names))
             if not any(may_be(other, item["name"]) for item in objects):

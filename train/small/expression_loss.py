@@ -16,11 +16,12 @@ import torch
 from modeling_elysium.image_features import patches_in_box
 
 from .pool import Shards
-from .wording import expression_for, may_be
+from .wording import expression_for, made_up, may_be
 
 __all__ = ["Named", "draw_named", "expression_loss"]
 
 MOST_PER_PICTURE = 3
+MADE_UP_SHARE = 0.15  # of pictures of one thing: words that mean nothing, so that unknown ones lead to what stands out
 DROPOUT = 0.1  # of patch features: the pictures are few
 
 
@@ -62,11 +63,14 @@ def draw_named(scenes: Shards, count: int, rng: np.random.Generator, encode_expr
         objects = row["objects"]
         for target in rng.permutation(len(objects))[:MOST_PER_PICTURE].tolist():
             text = expression_for(objects, target, rng)
+            name = objects[target]["name"]
+            if len(objects) == 1 and rng.random() < MADE_UP_SHARE:
+                text, name = made_up(rng), None
             if text is not None:
-                texts.append(text), names.append(objects[target]["name"])
+                texts.append(text), names.append(name)
                 picture_of.append(number), boxes.append(objects[target]["box"])
     elsewhere = [
-        [n != own and any(may_be(name, item["name"]) for item in row["objects"]) for n, row in enumerate(rows)]
+        [n != own and (name is None or _shows(row, name)) for n, row in enumerate(rows)]
         for name, own in zip(names, picture_of, strict=True)
     ]
     return Named(
@@ -76,6 +80,10 @@ def draw_named(scenes: Shards, count: int, rng: np.random.Generator, encode_expr
         boxes=torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4),
         elsewhere=torch.tensor(elsewhere, dtype=torch.bool).view(-1, count),
     )
+
+
+def _shows(row: dict[str, Any], name: str) -> bool:
+    return any(may_be(name, item["name"]) for item in row["objects"])
 
 
 def expression_loss(model: Any, named: Named) -> torch.Tensor:

@@ -9,12 +9,13 @@ import numpy as np
 
 from .vocabulary import COLORS
 
-__all__ = ["expression_for", "may_be", "with_article"]
+__all__ = ["expression_for", "made_up", "may_be", "with_article"]
 
 MARGIN = 0.1  # of the side: an object is "on the left" if its center is so much farther left than those of its kind
 LARGER = 1.8  # times the area of the next of its kind: "the large" one
 # Extra words where the name alone would do.
 EXTRA_COLOR, EXTRA_PLACE = 0.15, 0.08
+CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
 def expression_for(objects: Sequence[dict[str, Any]], target: int, rng: np.random.Generator) -> str | None:
@@ -52,6 +53,12 @@ def with_article(name: str, rng: np.random.Generator) -> str:
     """Return the name alone, or with "the" or "a"."""
     article = ("the ", "", "a ")[int(rng.choice(3, p=[0.5, 0.35, 0.15]))]
     return ("an " if article == "a " and name[0] in "aeiou" else article) + name
+
+
+def made_up(rng: np.random.Generator) -> str:
+    """Return a word that means nothing, two to four syllables, such as "the dovika"."""
+    letters = (rng.choice(list(kind)) for _ in range(int(rng.integers(2, 5))) for kind in (CONSONANTS, VOWELS))
+    return with_article("".join(letters), rng)
 
 
 def may_be(name: str, other: str) -> bool:

@@ -9,6 +9,8 @@ import torch
 from modeling_elysium.image_features import patches_in_box
 from processing_elysium.prompts import Task
 from tests.train.small.tiny_data import write_material, write_sprites
+from train.small import batches as batches_module
+from train.small import expression_loss as expression_loss_module
 from train.small import scenes as scenes_module
 from train.small.batches import Frames, draw_scenes, draw_windows, joined
 from train.small.build import build_small
@@ -20,7 +22,7 @@ from train.small.paste import Sprites
 from train.small.pool import Pool, Shards
 from train.small.scenes import MOSAIC, SIDE, draw_scene
 from train.small.selector_loss import kept_share, selector_loss
-from train.small.wording import expression_for
+from train.small.wording import expression_for, made_up
 
 from .test_examples import FlatTower
 from .test_small_training import ELYSIUM, TEXT
@@ -116,7 +118,8 @@ def test_boxes_of_a_mosaic_lie_in_its_parts(tmp_path, monkeypatch):
     assert {2, 4} <= parts <= {1, 2, 3, 4}
 
 
-def test_questions_about_scenes(folder):
+def test_questions_about_scenes(folder, monkeypatch):
+    monkeypatch.setattr(batches_module, "MADE_UP_SHARE", 0.0)
     scenes = Shards(folder / "scenes")
     _, processor = build_small(["a lamp", "thing"], TEXT, ELYSIUM, vocab_size=900)
     tasks = {"rsot": 0.5, "rec": 0.2, "video_reg": 0.2, "reg": 0.1}
@@ -203,6 +206,27 @@ def test_words_are_learned_from_boxes():
         )
     right = patches_in_box(boxes[1:], GRID)[0]
     assert right[kept[0]].all() and not right[kept[1]].any()
+
+
+def test_words_that_mean_nothing_lead_to_the_only_thing(folder, monkeypatch):
+    for module in (batches_module, expression_loss_module):
+        monkeypatch.setattr(module, "MADE_UP_SHARE", 1.0)
+    texts = []
+
+    def encode(expressions):
+        texts.extend(text for text in expressions if text is not None)
+        return torch.full((len(expressions), 1), 3)
+
+    scenes = Shards(folder / "scenes")
+    named = draw_named(scenes, 8, np.random.default_rng(0), encode)
+    draw_scenes(scenes, 8, {"rec": 1.0}, GRID, np.random.default_rng(0), encode)
+    known = [text for text in texts if "lamp" in text or "thing" in text]
+    assert len(texts) > len(known) > 0  # of pictures of several things the words are their names
+    lone = torch.bincount(named.picture_of) == 1
+    for n, picture in enumerate(named.picture_of.tolist()):
+        if lone[picture] and texts[n] not in known:
+            assert named.elsewhere[n].sum() == 7  # any other picture may show it
+    assert len({made_up(np.random.default_rng(seed)) for seed in range(20)}) == 20
 
 
 def test_named_objects_of_pictures(folder):
