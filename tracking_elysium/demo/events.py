@@ -96,15 +96,11 @@ class Events:
     def _video(self) -> None:
         on = self.on
         fresh = [on.index, *self.editor, *self.objects, on.live, *self.result]
-        opening: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "open", "show_progress_on": on.video}
+        opening = {"concurrency_limit": 2, "concurrency_id": "open"}
 
         @told
         def open_video(upload: str | None, request: gr.Request) -> list[Any]:
-            try:
-                return self._fresh(self.do.open_upload(request.session_hash, upload), request)
-            except (ValueError, OSError) as error:  # the page shows that there is no video now, and why
-                gr.Warning(html.escape(str(error)))
-                return self._fresh(self.do.sessions.of(request.session_hash), request, str(error))
+            return self._fresh(self.do.open_upload(request.session_hash, upload), request)
 
         @told
         def open_sample(request: gr.Request) -> list[Any]:
@@ -194,13 +190,10 @@ class Events:
             return self._listed(request, one.id, said)
 
         asked = [on.index, *on.box, on.name, on.direction]
-        where: dict[str, Any] = {
-            "show_progress_on": on.status
-        }  # else an error is marked on all that it did not change
-        on.add_box.click(add_box, asked, [on.name, *self.objects], api_name="add_box", **where)
-        on.add_words.click(add_words, [on.text, on.index], [on.text, *self.objects], api_name="add_words", **where)
-        on.remove.click(remove, on.selected, self.objects, api_name="remove", **where)
-        on.correct.click(correct, [on.selected, on.index, *on.box], self.objects, api_name="correct", **where)
+        on.add_box.click(add_box, asked, [on.name, *self.objects], api_name="add_box")
+        gr.on([on.add_words.click], add_words, [on.text, on.index], [on.text, *self.objects], api_name="add_words")
+        on.remove.click(remove, on.selected, self.objects, api_name="remove")
+        on.correct.click(correct, [on.selected, on.index, *on.box], self.objects, api_name="correct")
 
     def _tracking(self) -> None:
         on = self.on
@@ -249,12 +242,12 @@ class Events:
     # ----------------------------------------------------------------------------------------------------------
     # values for the controls
     # ----------------------------------------------------------------------------------------------------------
-    def _fresh(self, session: Session, request: gr.Request, why: str = "No video.") -> list[Any]:
-        """Everything as it is after another video was taken, or none, which `why` explains."""
+    def _fresh(self, session: Session, request: gr.Request) -> list[Any]:
+        """Everything as it is after another video was taken, or none."""
         empty = [*NO_RESULT, *(gr.update(value=None, interactive=False) for _ in NAMES)]
         if session.clip is None:
             bare = [gr.update(maximum=1, value=0), None, *[None] * 4]
-            return [*bare, *self._listed(request, None, why), None, *empty]
+            return [*bare, *self._listed(request, None, "No video."), None, *empty]
         clip = session.clip
         shown = self.do.frame(request.session_hash, 0, None)
         rate = "" if clip.fps is None else f", {clip.fps:.4g} frames per second"

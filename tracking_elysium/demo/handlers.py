@@ -311,6 +311,8 @@ class Handlers:
         if not cannot:
             return "This model was trained to follow a box, find by words, describe and answer questions."
         can = [name for name in names.values() if name not in cannot]
+        if not can:
+            return "This model was **not** trained on ordinary video: what it says of one means nothing."
         return (
             f"This model was trained to **{', '.join(can)}**, and **not** to **{', '.join(cannot)}**: what it says "
             "there means nothing. Larger checkpoints can: `elysium demo --model DIR`."
