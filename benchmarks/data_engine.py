@@ -38,7 +38,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import psutil
 
 from benchmarks.data_engine_judge import DEFAULT, Filters, choose_gate, judge
 from benchmarks.data_engine_set import MISSING, PLURALS, TEMPLATES, VIRTUAL, draw_set, wrap_real
@@ -324,14 +323,19 @@ def memory(output: Path) -> list[dict[str, Any]]:
 
 def _weigh(measured: list[tuple[int, int]], every: int) -> Callable[[Any], None]:
     """Note resident memory of this process and of its workers, every so many videos."""
-    me, seen = psutil.Process(), iter(range(1, sys.maxsize))
+    seen = iter(range(1, sys.maxsize))
 
     def note(_: Any) -> None:
         if next(seen) % every == 0:
-            workers = sum(child.memory_info().rss for child in me.children(recursive=True))
-            measured.append((me.memory_info().rss, workers))
+            workers = sum(_resident(child.pid) for child in multiprocessing.active_children())
+            measured.append((_resident("self"), workers))
 
     return note
+
+
+def _resident(process: int | str | None) -> int:
+    """Return the bytes in memory of a process (Linux)."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # Machines of the projection: the paper's 24 GPUs, with 4 actors a GPU and 8 cores a GPU.

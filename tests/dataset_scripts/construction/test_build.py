@@ -126,6 +126,7 @@ def test_ray_goes_on_where_the_local_executor_stopped_and_writes_the_same(one_pr
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_an_actor_outlives_its_worker_and_passes_on_what_ends_a_run(videos, tmp_path):
     items = {item.id: item for item in read_inputs(settings(videos, tmp_path).input)}
     window = [(name, items[name]) for name in ("v7", "v2")]
