@@ -77,7 +77,7 @@ def check_command(command: Command) -> None:
                 make_parser().parse_args(words)
             except SystemExit as stop:
                 assert not stop.code, f"{command.line}: {said.getvalue()}"
-    elif program in ("python", "accelerate", "torchrun"):
+    elif program in ("python", "python3", "accelerate", "torchrun"):
         if "-m" in words:
             _check_module(command, words[words.index("-m") + 1 :])
         for option, path in zip(words, words[1:]):
@@ -118,7 +118,7 @@ def _help_of(module: str) -> str:
 
 def _check_module(command: Command, words: list[str]) -> None:
     module, *arguments = words
-    if module in ("pip", "pytest"):
+    if module in ("pip", "pytest", "venv"):
         return
     stem = ROOT / module.replace(".", "/")
     assert stem.with_suffix(".py").is_file() or (stem / "__main__.py").is_file(), f"{command.line}: no {module}"

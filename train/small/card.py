@@ -131,7 +131,10 @@ def _millions(model: Any) -> str:
 
 def _open_sentence(is_free: bool) -> str:
     if is_free:
-        return "All rows allow more than research, by the license texts that came with them."
+        return (
+            "All rows allow more than research, by the license texts that came with them; whether who gave a license "
+            "to a repository could give it to its pictures was not checked."
+        )
     return "**Research use only**: some rows below allow no more. The tower's weights and the code are Apache-2.0."
 
 
