@@ -53,7 +53,7 @@ def published_model_card(text: str, repo: str, example: str | None) -> ModelCard
     card = ModelCard(text)
     data = card.data
     data.pipeline_tag = PIPELINE_TAG
-    data.library_name = data.library_name or "transformers"
+    data["library_name"] = data.get("library_name") or "transformers"
     data.tags = list(dict.fromkeys([*TAGS, *(data.tags or ())]))
     data.model_name = repo.rpartition("/")[2]
     data.eval_results = eval_results(card.text) or None
