@@ -268,6 +268,19 @@ def replace_code_links(folder: str | os.PathLike[str]) -> None:
                 path.write_bytes(code)
 
 
+def let_others_read(folder: str | os.PathLike[str]) -> None:
+    """Give weight files the permissions of any new file: safetensors 0.8 writes them for their owner alone.
+
+    Args:
+        folder: where `*.safetensors` were saved; files with other permissions than those stay as they are.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in Path(folder).glob("*.safetensors"):
+        if path.stat().st_mode & 0o777 == 0o600:
+            path.chmod(0o666 & ~mask)
+
+
 ElysiumConfig.register_for_auto_class()
 
 

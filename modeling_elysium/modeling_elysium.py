@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_elysium import ElysiumConfig, replace_code_links
+from .configuration_elysium import ElysiumConfig, let_others_read, replace_code_links
 from .expression_similarity import ExpressionSimilarity
 from .image_features import NUM_CHANNELS, ImageFeatures
 from .outputs import (
@@ -55,7 +55,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
             module.init_own_weights()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save as the library does; code files of the folder that are links (a clone's own) become real ones.
+        """Save as the library does; weights readable as any new file, code files that are links (a clone's) real ones.
 
         Args:
             save_directory: folder to write to.
@@ -64,6 +64,7 @@ class ElysiumPreTrainedModel(PreTrainedModel):
         """
         replace_code_links(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)
+        let_others_read(save_directory)
 
 
 class ElysiumModel(ImageFeatures, ElysiumPreTrainedModel):
@@ -317,8 +318,7 @@ class ElysiumForConditionalGeneration(ElysiumPreTrainedModel, GenerationMixin):
         for name in ("logit_scale", "lm_head_multiplier"):  # Cohere; Falcon-H1
             if (factor := getattr(text_config, name, None)) is not None:
                 logits = logits * factor
-        if (scaling := getattr(text_config, "logits_scaling", None)) is not None:
-            # Granite divides by it; HyperCLOVA X multiplies.
+        if (scaling := getattr(text_config, "logits_scaling", None)) is not None:  # HyperCLOVA X, Granite
             logits = logits * scaling if text_config.model_type == "hyperclovax" else logits / scaling
         if (cap := getattr(text_config, "final_logit_softcapping", None)) is not None:  # Gemma 2
             logits = cap * torch.tanh(logits / cap)

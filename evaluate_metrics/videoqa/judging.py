@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -77,10 +76,13 @@ class VerdictCache:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"judge": judge_name, "messages": messages, "reply": reply}, file, ensure_ascii=False)
-        os.replace(temporary, path)
+        part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        entry = {"judge": judge_name, "messages": messages, "reply": reply}
+        try:
+            part.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def estimate(

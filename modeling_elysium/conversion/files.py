@@ -20,6 +20,8 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..configuration_elysium import let_others_read
+
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _FETCHED = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt"]
 
@@ -228,6 +230,7 @@ class ShardWriter:
             name = f"model-{number + 1:05d}-of-{count:05d}.safetensors" if count > 1 else "model.safetensors"
             (self.folder / f"part-{number}.safetensors").rename(self.folder / name)
             weight_map.update(dict.fromkeys(keys, name))
+        let_others_read(self.folder)
         if count > 1:
             index = {"metadata": {"total_size": self.total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
             (self.folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")

@@ -159,6 +159,9 @@ def test_a_second_run_asks_only_what_is_open(served, tmp_path):
     server, judge = served(SCRIPT)
     arguments = (["q?"] * 3, ["right", "right", "babble"], ["x"] * 3)
     first = judge_all(judge, *arguments, cache=tmp_path, max_attempts=1)
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode & 0o777} and not list(tmp_path.rglob("*.part"))
     assert sorted(server.calls) == ["babble", "right"]  # equal items are asked once
     again = judge_all(judge, *arguments, cache=tmp_path, max_attempts=1)
     assert sorted(server.calls) == ["babble", "babble", "right"]

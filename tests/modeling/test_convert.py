@@ -49,6 +49,7 @@ def test_values_and_report(source, converted):
     assert model.generation_config.pad_token_id == 0 and model.generation_config.suppress_tokens == [99]
     assert (out / "README.md").is_file() and (out / "modeling_elysium.py").is_file()
     assert not (out / "convert_plan.py").exists()
+    assert len({path.stat().st_mode & 0o777 for path in out.iterdir() if path.is_file()}) == 1
 
 
 def test_processor_has_the_released_conventions(converted):

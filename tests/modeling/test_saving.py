@@ -21,6 +21,21 @@ CODE_FILES = {
 }
 
 
+def modes(folder, pattern="*"):
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in folder.glob(pattern) if path.is_file()}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_others_may_read_what_they_may_read_of_any_new_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        tiny_model().save_pretrained(tmp_path, max_shard_size="20KB")
+    finally:
+        os.umask(before)
+    assert len(modes(tmp_path, "*.safetensors")) > 1
+    assert set(modes(tmp_path).values()) == {oct(0o666 & ~mask)}
+
+
 def example() -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor([tiny_prompt(5, 0, 7, 0, 9)]), "pixel_values": tiny_frames(2)}
 
