@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def run_study(study: Study, model: str, data: Path | None, out: Path) -> None:
 
 
 def write_section(page: Path, out: Path) -> None:
-    """Write the section of the page from all studies that have results; the other sections stay as they are.
+    """Write the section of the page from all studies that have results; what else the page says stays as it is.
 
     Args:
         page: Markdown file.
@@ -157,19 +158,28 @@ def write_section(page: Path, out: Path) -> None:
     Raises:
         ValueError: there are none.
     """
-    lines = [HEAD]
-    for study in STUDIES.values():
-        folder = out / f"{study.task}-{study.split}-sot"
-        if (folder / BASE / "run.json").is_file():
-            task = json.loads((folder / "task.json").read_text("utf-8"))
-            scored = score_task(folder, read_truth(folder), task)
-            lines += [f"### {study.title}", "", study.about, "", *markdown(effect_rows(study, scored))]
-            lines += [*where_lines([one for one in scored if not one.missing]), ""]
-    if len(lines) == 1:
-        raise ValueError(f"{out} holds no results; run with `--data`, or without `--only realdata`.")
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before = re.search(rf"<!-- {SECTION}: begin -->\n(.*?)\n<!-- {SECTION}: end -->", text, re.DOTALL)
+    parts = re.split(r"^### ", before[1] if before else "", flags=re.MULTILINE)[1:]
+    found = {part.partition("\n")[0]: f"### {part.rstrip()}" for part in parts}
+    written = {study.title: "\n".join(lines) for study in STUDIES.values() if (lines := _study_lines(study, out))}
+    if not written:
+        raise ValueError(f"{out} holds no results; run with `--data`, or without `--only realdata`.")
+    found |= written
+    studies = [found[study.title] for study in STUDIES.values() if study.title in found]
     with written_whole(page) as file:
-        file.write_text(with_section(text, SECTION, "\n".join(lines).rstrip()), encoding="utf-8")
+        file.write_text(with_section(text, SECTION, "\n\n".join([HEAD.rstrip(), *studies])), encoding="utf-8")
+
+
+def _study_lines(study: Study, out: Path) -> list[str]:
+    """Lines of one study; none where `out` has no results of it."""
+    folder = out / f"{study.task}-{study.split}-sot"
+    if not (folder / BASE / "run.json").is_file():
+        return []
+    task = json.loads((folder / "task.json").read_text("utf-8"))
+    scored = score_task(folder, read_truth(folder), task)
+    lines = [f"### {study.title}", "", study.about, "", *markdown(effect_rows(study, scored))]
+    return [*lines, *where_lines([one for one in scored if not one.missing])]
 
 
 def effect_rows(study: Study, scored: Sequence[TrackerScores]) -> list[Row]:

@@ -70,11 +70,13 @@ def test_one_command_writes_the_section_and_goes_on(tmp_path, monkeypatch, capsy
     small = dataclasses.replace(STUDIES["realdata"], changes=tuple(wanted))
     monkeypatch.setattr(effects, "STUDIES", {"synthetic": STUDIES["synthetic"], "realdata": small})
     page = tmp_path / "results.md"
-    page.write_text(with_section("", "realdata", "kept"))
+    drawn = f"## Effect of options\n\n### {STUDIES['synthetic'].title}\n\nmeasured elsewhere\n"
+    page.write_text(with_section(with_section("", "realdata", "kept"), "effects", drawn))
     arguments = ["--only", "realdata", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     main([*arguments, "--page", str(page)])
     text = page.read_text()
     assert asked == [{}, {"zoom": False}, {"zoom_factor": 3.0}]
+    assert text.count("measured elsewhere") == 1 and text.count("## Effect of options\n") == 1
     assert "kept" in text and text.index("kept") < text.index("## Effect of options")
     assert "| no search window" in text and "+0.000 [+0.000, +0.000]" in text
     assert "| search window of 3 times the side |" in text and "| 0 / 1 |" in text
