@@ -1,7 +1,7 @@
 """Speed of several objects at once with search windows, beside the same objects one at a time.
 
-Each object has windows of its own, so the vision tower sees one window per object and frame; only decoding of the video
-and the passes are shared. Both ways alternate in one process on the sample video; boxes are compared. The seconds are
+Each object has windows of its own, so the vision tower sees one window per object and frame; only decoding of the
+video and the passes are shared. Both ways alternate in one process on the sample video, boxes are compared. Seconds are
 those of the fastest repeat, the stages those of that repeat. The report is benchmarks/search_windows.md.
 
     python -m benchmarks.search_windows [--objects 1 2 4 8] [--threads 1 2] [--dtype float32 bfloat16]
@@ -30,8 +30,8 @@ from tracking_elysium.stats import peak_memory_mb
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("decode_s", "vision_s", "prefill_s", "llm_s")
 HEAD = (
-    "| dtype | threads | objects | together s | frames/s | x one at a time | reading s | vision s | prompts s | passes s "
-    "| passes per frame | boxes equal | peak MB |"
+    "| dtype | threads | objects | together s | frames/s | x one at a time | reading s | vision s | prompts s "
+    "| passes s | passes per frame | boxes equal | peak MB |"
 )
 Box = tuple[float, float, float, float]
 

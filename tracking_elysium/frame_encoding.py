@@ -16,6 +16,7 @@ import torch
 from .exchange import FrameFeatures, VideoFrame
 from .protocols import Processor
 from .stats import Stats
+from .threads import TimedThreads
 
 _VISION_MB = {"cpu": 16, "cuda": 512}
 _MOST_IMAGES = 64
@@ -40,6 +41,7 @@ class FrameEncoder:
     def __init__(self, model: Any, processor: Processor, vision_memory_mb: int | None, stats: Stats) -> None:
         self.model, self.processor, self.stats = model, processor, stats
         self.max_images = frames_per_pass(model, vision_memory_mb)
+        self._threads = TimedThreads()
         # Cores that share the tower and the language model gain nothing; offloaded weights come to one pass at a time.
         moved = getattr(model, "hf_device_map", None)
         self.encodes_ahead = model.device.type == "cuda" and (moved is None or len(set(moved.values())) == 1)
@@ -53,7 +55,8 @@ class FrameEncoder:
         with self.stats.timed("vision"):
             for first in range(0, len(fresh), self.max_images):
                 chunk = fresh[first : first + self.max_images]
-                encoded = self._encode(chunk)
+                with self._threads.passing(len(chunk)):
+                    encoded = self._encode(chunk)
                 kept = [None] * len(chunk) if encoded.kept_indices is None else encoded.kept_indices
                 for frame, tokens, indices in zip(chunk, encoded.pooler_output, kept, strict=True):
                     frame.features, frame.kept_indices, frame.pixels = tokens, indices, None

@@ -172,5 +172,8 @@ def _pipeline(model: str, device: Any, batch_size: int, settings: dict[str, Any]
     from transformers import pipeline
 
     import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
+    from tracking_elysium.threads import fix_threads
 
-    return pipeline("video-tracking", model=model, device=device, batch_size=batch_size, **settings)
+    pipe = pipeline("video-tracking", model=model, device=device, batch_size=batch_size, **settings)
+    fix_threads(pipe.model)
+    return pipe

@@ -21,6 +21,7 @@ from transformers import pipeline
 import tracking_elysium  # noqa: F401 - registers model, processor and pipeline
 from dataset_scripts.records import ObjectTrack, VideoRecord, read_records
 from dataset_scripts.sources import open_recorded
+from tracking_elysium.threads import fix_threads
 
 from .machine import provenance
 
@@ -108,6 +109,7 @@ def main(
     options = parser.parse_args(arguments)
     root = options.data if options.data.is_dir() else options.data.parent
     pipe = pipeline("video-tracking", model=options.model)
+    fix_threads(pipe.model)
     try:
         scores = evaluate_records(pipe, read(options.data), root, options.task, options.convention)
     except (ValueError, OSError) as error:

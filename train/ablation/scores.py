@@ -14,6 +14,7 @@ from dataset_scripts.synthetic import SyntheticClip, SyntheticConfig, make_clip
 from evaluate_metrics.rec_accuracy.rec import evaluate_rec
 from evaluate_metrics.tracking_ope.ope import evaluate_ope
 from processing_elysium.boxes import format_boxes, parse_boxes, xyxy_to_xywh
+from tracking_elysium.threads import fix_threads
 
 from .config import EvaluationConfig
 
@@ -38,6 +39,7 @@ def score_model(folder: Path, settings: EvaluationConfig, device: str) -> dict[s
         `rec` (accuracy at IoU 0.5), `sot` and `rsot` (AUC), each in [0, 1].
     """
     pipe = cast(Any, pipeline)("video-tracking", model=str(folder), device=device)
+    fix_threads(pipe.model)
     size = pipe.model.config.vision_config.image_size
     said: list[Any] = []
     true: list[np.ndarray] = []

@@ -30,8 +30,11 @@ def load_pipeline(checkpoint: str, device: str = "cpu", **options: Any) -> Any:
     from transformers import pipeline
 
     import tracking_elysium  # noqa: F401 - registers the pipeline
+    from tracking_elysium.threads import fix_threads
 
-    return pipeline("video-tracking", model=checkpoint, device=device, **options)
+    pipe = pipeline("video-tracking", model=checkpoint, device=device, **options)
+    fix_threads(pipe.model)
+    return pipe
 
 
 class ElysiumGrounder:
