@@ -1,8 +1,8 @@
 """Speed of several objects at once with search windows, beside the same objects one at a time.
 
 Each object has windows of its own, so the vision tower sees one window per object and frame; only decoding of the
-video and the passes are shared. Both ways alternate in one process on the sample video, and boxes are compared. Seconds
-are those of the fastest repeat, stages those of that repeat. The report is benchmarks/search_windows.md.
+video and the passes are shared. Both ways alternate in one process on the sample video, and boxes are compared.
+Seconds are those of the fastest repeat, stages those of that repeat. The report is benchmarks/search_windows.md.
 
     python -m benchmarks.search_windows [--objects 1 2 4 8] [--threads 1 2] [--dtype float32 bfloat16]
 """
