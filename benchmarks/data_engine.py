@@ -61,7 +61,7 @@ RUNS = ("drawn-oracle-planted", "real-oracle-planted", "drawn-oracle-kcf", "draw
 # A grounder of ours is unsure of its words: with the paper's 0.6 nothing would be left to judge.
 GROUNDING = {"oracle": 0.6, "shapes": 0.15, "elysium": 0.15}
 TRACKING = {"shapes": 0.15}
-KILLS, KILL_SHARD, SPED, TINY = 20, 5, 40, (1_000, 10_000)
+KILLS, KILL_SHARD, SPED, TINY = 20, 5, 200, (1_000, 10_000)
 OFF = {
     "grounding": GroundingConfig(min_confidence=0.0), "tracking": TrackingConfig(min_confidence=None),
     "drift": DriftConfig(enabled=False), "consistency": ConsistencyConfig(enabled=False),

@@ -127,6 +127,35 @@ def test_ray_goes_on_where_the_local_executor_stopped_and_writes_the_same(one_pr
 
 
 @pytest.mark.slow
+def test_a_lost_actor_is_started_again_and_nothing_is_lost_or_doubled(videos, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
+    alone = settings(videos, videos / "all_here", "good.csv", delay_s=0.05)
+    run_build(alone, read_inputs(alone.input))
+    pool = RayConfig(min_actors=2, max_actors=2, num_cpus=0.5, batch_size=2)
+    config = dataclasses.replace(alone, output=str(videos / "lost"), executor="ray", ray=pool)
+    results, killed = [], []
+
+    def kill_one(result):
+        results.append(result)
+        actors = [] if killed else [one.name for one in Path("/proc").glob("[0-9]*") if b"MapWorker" in cmdline(one)]
+        for process in actors[:1]:
+            os.kill(int(process), signal.SIGKILL)
+            killed.append(process)
+
+    run_build(config, read_inputs(config.input), kill_one)
+    assert len(killed) == 1 and len(results) == 60
+    assert content(config.folder) == content(alone.folder)
+
+
+def cmdline(process):
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
+@pytest.mark.slow
 def test_an_actor_outlives_its_worker_and_passes_on_what_ends_a_run(videos, tmp_path):
     items = {item.id: item for item in read_inputs(settings(videos, tmp_path).input)}
     window = [(name, items[name]) for name in ("v7", "v2")]
