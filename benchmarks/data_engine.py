@@ -307,17 +307,18 @@ def memory(output: Path) -> list[dict[str, Any]]:
     write_video(folder / "tiny.mp4", frames)
     for count in TINY:
         table = folder / f"{count}.jsonl"
-        lines = ({"id": str(n), "video": "tiny.mp4", "caption": "A dog runs."} for n in range(count))
+        lines = ({"id": str(n), "video": "tiny.mp4", "caption": "A dog is here."} for n in range(count))
         table.write_text("".join(json.dumps(line) + "\n" for line in lines))
         config = BuildConfig(
             input=InputConfig("table", str(table)), output=str(output / "builds" / f"memory-{count}"),
             video=VideoConfig(min_frames=3),
-            grounder=BackendConfig("custom", {"factory": f"{__name__}:Still"}),
-            tracker=BackendConfig("custom", {"factory": f"{__name__}:Still"}), shard_size=100,
+            grounder=BackendConfig("custom", {"factory": "benchmarks.data_engine_set:Still"}),
+            tracker=BackendConfig("custom", {"factory": "benchmarks.data_engine_set:Still"}), shard_size=100,
         )  # fmt: skip
         measured: list[tuple[int, int]] = []
-        _build(config, _weigh(measured, max(count // 20, 1)))
-        rows.append({"videos": count, "parent_and_worker_mib": [[p / 2**20, w / 2**20] for p, w in measured]})
+        entries = _build(config, _weigh(measured, max(count // 20, 1)))
+        rows.append({"videos": count, "kept": sum(entry.counts["kept"] for entry in entries),
+                     "parent_and_worker_mib": [[p / 2**20, w / 2**20] for p, w in measured]})  # fmt: skip
     return rows
 
 

@@ -191,13 +191,13 @@ def _memory(rows: list[dict[str, Any]]) -> list[str]:
         steady = sizes[len(sizes) // 4 :]
         at = np.linspace(0, row["videos"], len(sizes))[-len(steady) :]
         slopes = [np.polyfit(at, steady[:, n], 1)[0] * 1024 for n in (0, 1)]
-        cells.append((f"{row['videos']:,}", *(f"{size:.1f}" for size in (*sizes[0], *sizes[-1])),
+        cells.append((f"{row['videos']:,}", f"{row['kept']:,}", *(f"{size:.1f}" for size in (*sizes[0], *sizes[-1])),
                       *(f"{slope:+.3f}" for slope in slopes)))  # fmt: skip
     return [
         "Ids that are all one mp4 of 4 frames of 48 x 48 pixels, decoded anew for each; spaCy's model, a grounder and "
         "a tracker that answer at once; 1 process. Resident memory, and a straight line through the last three "
         "quarters.\n",
-        *table(("videos", "parent after 1/20, MiB", "worker", "parent at the end", "worker",
+        *table(("videos", "kept", "parent after 1/20, MiB", "worker", "parent at the end", "worker",
                 "parent, KiB per video", "worker, KiB per video"), cells),
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .clips import ReadClip, read_clips, stream_frames
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
+from .looks import agreed_on, windows_over
 from .options import TrackingOptions
 from .protocols import ParsedBoxes, Prepare, Processor, VideoSource
 from .queries import ObjectQuery
@@ -20,7 +21,7 @@ from .zoom import Window, ZoomState
 
 @dataclass
 class _Question:
-    """What was asked of one object about the clip under way.
+    """What was asked of one object about the clip under way; of what words name, one question per look.
 
     Attributes:
         track: the object.
@@ -113,13 +114,29 @@ class Lane:
             self.finished = True
             return []
         requests, self._questions = [], []
+        parts: dict[Window, VideoFrame] = {}
         for track in self.tracks:
             # Of the first frame alone there may be nothing to ask, its box being given.
             if any(not track.is_given(step) for step in range(self.decided, self.clip_end)):
                 windows, request = self._ask(track, processor)
                 self._questions.append(_Question(track, windows))
                 requests.append(request)
+                if request.expression is not None and track.zoom is not None and len(request.frames) == 1:
+                    for window, look in self._look_closer(request, parts):
+                        self._questions.append(_Question(track, [window]))
+                        requests.append(look)
         return requests
+
+    def _look_closer(
+        self, request: ClipRequest, parts: dict[Window, VideoFrame]
+    ) -> Iterator[tuple[Window, ClipRequest]]:
+        """Ask what is asked of a whole frame about windows of it too; `parts` are those cut for other objects."""
+        (frame,) = request.frames
+        height, width = frame.image.shape[:2]
+        for window in windows_over(width, height, self.options.looks):
+            if window not in parts:
+                parts[window] = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image))
+            yield window, replace(request, frames=[parts[window]])
 
     def _ask(self, track: Track, processor: Processor) -> tuple[list[Window | None], ClipRequest]:
         """Ask about one object, on the whole frames of the clip or on a search window of its new frame."""
@@ -149,8 +166,14 @@ class Lane:
         """
         clip = self._clip
         parsed = [processor.post_process_boxes(item.text, len(clip.frames), partial=partial) for item in answers]
-        told = {id(question.track): told for question, *told in zip(self._questions, parsed, answers, strict=True)}
-        windows = {id(question.track): question.windows for question in self._questions}
+        looks: dict[int, list[tuple[_Question, ParsedBoxes, ClipAnswer]]] = {}
+        for look in zip(self._questions, parsed, answers, strict=True):
+            looks.setdefault(id(look[0].track), []).append(look)
+        if partial and len(looks) < len(answers):  # which look counts is known when all are whole
+            return
+        chosen = {track: self._chosen(asked) for track, asked in looks.items()}
+        told = {track: list(look[1:]) for track, look in chosen.items()}
+        windows = {track: look[0].windows for track, look in chosen.items()}
         first_shared = self.clip_end - max(self.options.cut[1], 1)
         first = stop = self.decided - clip.first_step
         while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, told)):
@@ -162,6 +185,18 @@ class Lane:
                 yield clip.frames[frame_in_clip], self._decide(track, frame_in_clip, said, window)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + stop
+
+    def _chosen(
+        self, looks: list[tuple[_Question, ParsedBoxes, ClipAnswer]]
+    ) -> tuple[_Question, ParsedBoxes, ClipAnswer]:
+        """Choose between the looks at one object in the clip's only frame: the one that the others agree with."""
+        if len(looks) == 1:
+            return looks[0]
+        size, boxes = self._clip.frames[0].image.shape[1::-1], []
+        for question, said, _ in looks:
+            box = said.boxes[0] if said.valid[0] else None
+            boxes.append(box if box is None else _in_frame(box, question.windows[0], size))
+        return looks[agreed_on(boxes) or 0]
 
     def _said(self, track: Track, frame_in_clip: int, said: ParsedBoxes | None, answer: ClipAnswer | None) -> _Said:
         """Read box, score and presence of a frame of the clip, as given or as answered."""
@@ -177,10 +212,13 @@ class Lane:
     def _decide(self, track: Track, frame_in_clip: int, said: _Said, window: Window | None) -> ObjectResult | None:
         """Note a frame's box, seen in a window or in the whole frame, and return what to report."""
         step, box = self._clip.first_step + frame_in_clip, said.box
+        size = self._clip.frames[frame_in_clip].image.shape[1::-1]
         if window is not None and track.zoom is not None:
-            height, width = self._clip.frames[frame_in_clip].image.shape[:2]
             last = track.start_box(self._clip.first_step)
-            box = track.zoom.note(window, last, box, (width, height), said.presence)
+            if last is not None:
+                box = track.zoom.note(window, last, box, size, said.presence)
+            elif box is not None:  # what words name was found in a part of the frame
+                box = _in_frame(box, window, size)
         reported = track.decide(step, box, self.options.gap_policy)
         if reported is None:
             return None
@@ -202,6 +240,12 @@ class Lane:
     def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, list[Any]]) -> bool:
         """Return whether every object has a box in a frame of the clip."""
         return all(track.is_given(step) or told[id(track)][0].valid[frame_in_clip] for track in self.tracks)
+
+
+def _in_frame(box: np.ndarray, window: Window | None, size: tuple[int, int]) -> np.ndarray | None:
+    """Map a box (4,) of a look to [0, 1] of a frame of this width and height; None where it lies outside."""
+    box = box if window is None else np.clip(window.to_frame(box, *size), 0.0, 1.0)
+    return box if (box[2:] > box[:2]).all() else None
 
 
 def _prepared(clips: Iterator[ReadClip], prepare: Prepare) -> Iterator[ReadClip]:

@@ -57,7 +57,7 @@ def videos(tmp_path_factory):
     lines[11]["license"] = "\udc00"  # JSON may hold half a surrogate pair, parquet may not
     (folder / "bad.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with (folder / "good.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "video", "caption"), *((n, "a.mp4", "A dog runs.") for n in range(60))])
+        csv.writer(file).writerows([("id", "video", "caption"), *((n, "a.mp4", "A dog is here.") for n in range(60))])
     return folder
 
 
@@ -145,7 +145,7 @@ def test_a_lost_actor_is_started_again_and_nothing_is_lost_or_doubled(videos, mo
 
     run_build(config, read_inputs(config.input), kill_one)
     assert len(killed) == 1 and len(results) == 60
-    assert content(config.folder) == content(alone.folder)
+    assert content(config.folder) == content(alone.folder) and len(list(read_trajectories(config.folder))) == 60
 
 
 def cmdline(process):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import data_engine
 from benchmarks.data_engine_judge import DEFAULT, Filters, choose_gate, filter_table, judge, tally
 from benchmarks.data_engine_set import OracleGrounder, PlantedTrackers, draw_set, read_truth
 from dataset_scripts.construction.rows import Trajectory, write_trajectories
@@ -85,3 +86,10 @@ def trajectory(video, phrase, boxes):
         frame_indices=list(range(count)), timestamps=list(range(count)), boxes=boxes,
         presence=[True] * count, scores=[1.0] * count, provenance={"measured": measured},
     )  # fmt: skip
+
+
+def test_the_memory_run_goes_through_every_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_engine, "TINY", (30,))
+    (found,) = data_engine.memory(tmp_path)
+    assert found["kept"] == found["videos"] == 30 and len(found["parent_and_worker_mib"]) == 30
+    assert all(size > 10 for sizes in found["parent_and_worker_mib"] for size in sizes)
