@@ -10,7 +10,7 @@ import numpy as np
 
 from .clips import ReadClip, read_clips, stream_frames
 from .exchange import ClipAnswer, ClipRequest, VideoFrame
-from .looks import agreed_on, windows_over
+from .looks import agreed_on, windows_near, windows_over
 from .options import TrackingOptions
 from .protocols import ParsedBoxes, Prepare, Processor, VideoSource
 from .queries import ObjectQuery
@@ -26,10 +26,23 @@ class _Question:
     Attributes:
         track: the object.
         windows: for every frame of the clip the window that the model sees of it, None for the whole frame.
+        request: what the model is asked.
+        weight: of a look, see `looks.agreed_on`.
     """
 
     track: Track
     windows: list[Window | None]
+    request: ClipRequest
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A question with its answer, as text and as boxes."""
+
+    question: _Question
+    parsed: ParsedBoxes
+    answer: ClipAnswer
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class Lane:
             for track in self.tracks:
                 track.zoom = ZoomState(options.zoom_factor)
         self._questions: list[_Question] = []
+        self._first_looks: list[_Look] = []  # of the clip under way, while closer ones are taken
+        self._to_ask = False  # `_questions` are closer looks, which `requests` has not returned yet
         self._clips = read_clips(source, self.start, backward, options) if clips is None else clips
         self._last_clip: ReadClip | None = None
         self._reader: ReadAhead | None = None
@@ -102,8 +117,12 @@ class Lane:
     def requests(self, processor: Processor, wait: bool = True) -> list[ClipRequest] | None:
         """Read the next clip and ask for every object in it; empty when the video is at its end.
 
+        Where words are looked for in windows too, those around what was found are asked about before the next clip.
         Unless `wait`, None where frames of a stream are still to come.
         """
+        if self._to_ask:
+            self._to_ask = False
+            return [question.request for question in self._questions]
         if self._reader is not None:
             self._reader.waits = wait or not self._is_stream
         clip = next(self._clips, None)
@@ -113,30 +132,56 @@ class Lane:
         if clip is None:
             self.finished = True
             return []
-        requests, self._questions = [], []
-        parts: dict[Window, VideoFrame] = {}
+        self._questions, parts = [], {}
         for track in self.tracks:
             # Of the first frame alone there may be nothing to ask, its box being given.
             if any(not track.is_given(step) for step in range(self.decided, self.clip_end)):
                 windows, request = self._ask(track, processor)
-                self._questions.append(_Question(track, windows))
-                requests.append(request)
-                if request.expression is not None and track.zoom is not None and len(request.frames) == 1:
-                    for window, look in self._look_closer(request, parts):
-                        self._questions.append(_Question(track, [window]))
-                        requests.append(look)
-        return requests
+                self._questions.append(_Question(track, windows, request))
+                if self._looks_closer(self._questions[-1]):
+                    height, width = request.frames[0].image.shape[:2]
+                    over = windows_over(width, height, self.options.looks).items()
+                    self._questions += [self._look(self._questions[-1], *look, parts) for look in over]
+        return [question.request for question in self._questions]
 
-    def _look_closer(
-        self, request: ClipRequest, parts: dict[Window, VideoFrame]
-    ) -> Iterator[tuple[Window, ClipRequest]]:
-        """Ask what is asked of a whole frame about windows of it too; `parts` are those cut for other objects."""
-        (frame,) = request.frames
-        height, width = frame.image.shape[:2]
-        for window in windows_over(width, height, self.options.looks):
-            if window not in parts:
-                parts[window] = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image))
-            yield window, replace(request, frames=[parts[window]])
+    def _looks_closer(self, question: _Question) -> bool:
+        """Return whether windows of the frame are looked at too: for words, which are found in a frame alone."""
+        grounds = question.request.expression is not None and len(question.request.frames) == 1
+        return grounds and self.options.zoom and self.options.looks > 1
+
+    def _look(self, question: _Question, window: Window, weight: float, parts: dict[Window, VideoFrame]) -> _Question:
+        """Ask about a window what is asked about the whole frame; `parts` are those cut for other objects."""
+        (frame,) = question.request.frames
+        if window not in parts:
+            parts[window] = VideoFrame(frame.index, frame.timestamp, window.crop(frame.image))
+        return _Question(question.track, [window], replace(question.request, frames=[parts[window]]), weight)
+
+    def look_closer(self, answers: list[ClipAnswer], processor: Processor) -> list[ClipRequest]:
+        """Ask about windows around what words found in the whole frame; the answers so far are kept for `accept`.
+
+        Returns:
+            The questions, which `requests` returns as well; empty, and nothing changed, where there are none.
+        """
+        if self._first_looks or not any(map(self._looks_closer, self._questions)):
+            return []
+        looks, near = self._answered(answers, processor), []
+        for look in looks:
+            if look.question.windows[0] is None and self._looks_closer(look.question) and look.parsed.valid[0]:
+                height, width = look.question.request.frames[0].image.shape[:2]
+                windows = windows_near(look.parsed.boxes[0], width, height)
+                near += [self._look(look.question, window, 1.0, {}) for window in windows]
+        if near:
+            self._first_looks, self._questions, self._to_ask = looks, near, True
+        return [question.request for question in near]
+
+    def forget_looks(self) -> None:
+        """Take back `look_closer`, after an error."""
+        self._first_looks, self._to_ask = [], False
+
+    def _answered(self, answers: list[ClipAnswer], processor: Processor, partial: bool = False) -> list[_Look]:
+        frames = len(self._clip.frames)
+        parsed = [processor.post_process_boxes(item.text, frames, partial=partial) for item in answers]
+        return [_Look(*look) for look in zip(self._questions, parsed, answers, strict=True)]
 
     def _ask(self, track: Track, processor: Processor) -> tuple[list[Window | None], ClipRequest]:
         """Ask about one object, on the whole frames of the clip or on a search window of its new frame."""
@@ -161,49 +206,53 @@ class Lane:
     ) -> Iterator[tuple[VideoFrame, ObjectResult | None]]:
         """Decide what is left of the clip from one answer per question: of each object in each frame what to report.
 
+        Nothing where closer looks come first: `requests` asks for them.
+
         Of `partial` answers the frames that have a box in all of them, up to the first that has not: its box may
         still come, and what stands in a gap depends on it.
         """
         clip = self._clip
-        parsed = [processor.post_process_boxes(item.text, len(clip.frames), partial=partial) for item in answers]
-        looks: dict[int, list[tuple[_Question, ParsedBoxes, ClipAnswer]]] = {}
-        for look in zip(self._questions, parsed, answers, strict=True):
-            looks.setdefault(id(look[0].track), []).append(look)
-        if partial and len(looks) < len(answers):  # which look counts is known when all are whole
+        if partial and any(map(self._looks_closer, self._questions)):
+            return  # which look counts is known when all are whole
+        if self.look_closer(answers, processor):
             return
-        chosen = {track: self._chosen(asked) for track, asked in looks.items()}
-        told = {track: list(look[1:]) for track, look in chosen.items()}
-        windows = {track: look[0].windows for track, look in chosen.items()}
+        looks = [*self._first_looks, *self._answered(answers, processor, partial)]
+        self.forget_looks()
+        told = {
+            id(track): self._chosen([one for one in looks if one.question.track is track]) for track in self.tracks
+        }
         first_shared = self.clip_end - max(self.options.cut[1], 1)
         first = stop = self.decided - clip.first_step
         while stop < len(clip.frames) and (not partial or self._all_tell(clip.first_step + stop, stop, told)):
             stop += 1
         for track in self.tracks:
             for frame_in_clip in range(first, stop):
-                said = self._said(track, frame_in_clip, *told.get(id(track), (None, None)))
-                window = windows[id(track)][frame_in_clip] if id(track) in windows else None
+                look = told[id(track)]
+                said = self._said(track, frame_in_clip, look)
+                window = look.question.windows[frame_in_clip] if look is not None else None
                 yield clip.frames[frame_in_clip], self._decide(track, frame_in_clip, said, window)
             track.recent = {step: box for step, box in track.recent.items() if step >= first_shared}
         self.decided = clip.first_step + stop
 
-    def _chosen(
-        self, looks: list[tuple[_Question, ParsedBoxes, ClipAnswer]]
-    ) -> tuple[_Question, ParsedBoxes, ClipAnswer]:
-        """Choose between the looks at one object in the clip's only frame: the one that the others agree with."""
-        if len(looks) == 1:
-            return looks[0]
-        size, boxes = self._clip.frames[0].image.shape[1::-1], []
-        for question, said, _ in looks:
-            box = said.boxes[0] if said.valid[0] else None
-            boxes.append(box if box is None else _in_frame(box, question.windows[0], size))
-        return looks[agreed_on(boxes) or 0]
+    def _chosen(self, looks: list[_Look]) -> _Look | None:
+        """Choose between the looks at one object in the clip's only frame; None where nothing was asked."""
+        if len(looks) < 2:
+            return looks[0] if looks else None
+        size, boxes, weights = self._clip.frames[0].image.shape[1::-1], [], []
+        for look in looks:
+            box = look.parsed.boxes[0] if look.parsed.valid[0] else None
+            boxes.append(box if box is None else _in_frame(box, look.question.windows[0], size))
+            presence = look.answer.presence(0)
+            weights.append(look.question.weight * (1.0 if presence is None else presence))
+        return looks[agreed_on(boxes, weights) or 0]
 
-    def _said(self, track: Track, frame_in_clip: int, said: ParsedBoxes | None, answer: ClipAnswer | None) -> _Said:
+    def _said(self, track: Track, frame_in_clip: int, look: _Look | None) -> _Said:
         """Read box, score and presence of a frame of the clip, as given or as answered."""
         if track.is_given(self._clip.first_step + frame_in_clip):
             return _Said(np.asarray(track.query.box, dtype=np.float64), 1.0)
-        if said is None or answer is None:
+        if look is None:
             return _Said(None, 0.0)
+        said, answer = look.parsed, look.answer
         presence = answer.presence(frame_in_clip)
         if not said.valid[frame_in_clip]:
             return _Said(None, 0.0, presence)
@@ -237,9 +286,10 @@ class Lane:
         """The step after the clip that was read last."""
         return self._clip.first_step + len(self._clip.frames)
 
-    def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, list[Any]]) -> bool:
+    def _all_tell(self, step: int, frame_in_clip: int, told: dict[int, _Look | None]) -> bool:
         """Return whether every object has a box in a frame of the clip."""
-        return all(track.is_given(step) or told[id(track)][0].valid[frame_in_clip] for track in self.tracks)
+        looks = [told[id(track)] for track in self.tracks if not track.is_given(step)]
+        return all(look is not None and look.parsed.valid[frame_in_clip] for look in looks)
 
 
 def _in_frame(box: np.ndarray, window: Window | None, size: tuple[int, int]) -> np.ndarray | None:

@@ -303,30 +303,40 @@ class LiveTracker:
         return begun
 
     def _look(self, followed: list[_Followed], frame: VideoFrame) -> dict[int, ObjectResult]:
-        """Find objects in a frame, all with one call of the answerer; an error leaves them as they were."""
-        asked: list[ClipRequest] = []
-        counts = []
+        """Find objects in a frame, all with one call of the answerer; an error leaves them as they were.
+
+        Words that are looked for in windows too take a second call, before anything is decided of any object.
+        """
+        given = []
         try:
             for item in followed:
+                given.append(item)
                 item.clips.put(self._frame, frame)
-                requests = item.lane.requests(self._processor) or []
-                counts.append(len(requests))
-                asked.extend(requests)
-            answers: Iterator[ClipAnswer] = iter(())
-            if asked:
-                with self._model_context():
-                    answers = iter(self._answerer(asked))
+            answers = self._answers([item.lane.requests(self._processor) or [] for item in followed])
+            looks = [item.lane.look_closer(own, self._processor) for item, own in zip(followed, answers, strict=True)]
+            closer = self._answers(looks)
+            answers = [near or own for near, own in zip(closer, answers, strict=True)]
         except BaseException:
-            for item in followed[: len(counts) + 1]:
+            for item in given:
                 item.clips.take_back()
+                item.lane.forget_looks()
             raise
         found = {}
-        for item, count in zip(followed, counts, strict=True):
-            for shown, result in item.lane.accept([next(answers) for _ in range(count)], self._processor):
+        for item, own in zip(followed, answers, strict=True):
+            for shown, result in item.lane.accept(own, self._processor):
                 if shown is frame and result is not None:
                     found[item.query.id] = result
         self._answerer.stats.boxes += len(followed)
         return found
+
+    def _answers(self, asked: list[list[ClipRequest]]) -> list[list[ClipAnswer]]:
+        """Answer the questions about all objects, with one call if there are any."""
+        together = [request for requests in asked for request in requests]
+        if not together:
+            return [[] for _ in asked]
+        with self._model_context():
+            answers = iter(self._answerer(together))
+        return [[next(answers) for _ in requests] for requests in asked]
 
 
 class _Followed:

@@ -55,7 +55,7 @@ class TrackingOptions:
             or fast.
         looks: with `zoom`, an expression is looked for in windows of 1/2, 1/3, ... 1/`looks` of the frame's longer
             side too, and the box that most looks agree on is taken; 1: in the whole frame only. Small objects are
-            found more often; of a frame of 16:9 there are 7 looks with 2, 28 with 3, once for each expression.
+            found more often; of a frame of 16:9 there are 10 looks with 2, 31 with 3, once for each expression.
         frame_by_frame: one new frame at a time: the first alone, each other beside the one before it, so that a frame
             is decided as soon as it is there (as with `zoom`, on whole frames). `clip_len`, `overlap` and
             `single_pass_up_to` are not used then.

@@ -26,7 +26,7 @@ __all__ = ["main", "make_parser"]
 # Options of tracking whose effect is worth a table; `runners/inspection.py` compares them.
 OPTIONS = (
     "clip_len", "overlap", "single_pass_up_to", "gap_policy", "rsot_continuation", "constrained", "zoom",
-    "zoom_factor",
+    "zoom_factor", "looks",
 )  # fmt: skip
 EPILOG = """examples:
   python -m evaluate_metrics.run --task lasot --data DATA/LaSOT --model elysium --out results

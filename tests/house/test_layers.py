@@ -56,7 +56,7 @@ JOINTS = {
 ENTRANCES = {  # the file that the Hub's loader starts from -> how many files it may need
     "processing_elysium/processing_elysium.py": 12,
     "modeling_elysium/modeling_elysium.py": 9,
-    "tracking_elysium/pipeline_video_tracking.py": 32,  # drawing and masks among them
+    "tracking_elysium/pipeline_video_tracking.py": 33,  # drawing and masks among them
 }
 PACKAGE_OF = {
     "scenedetect": "scenedetect-headless",

@@ -60,7 +60,7 @@ def publish(source: Path, target: Path, data: Path, **card: Any) -> None:
     processor = ElysiumProcessor.from_pretrained(source)
     processor.trained_on = TRAINED_ON
     processor.absent_boxes = True
-    processor.tracking_defaults = {"zoom": True, "gap_policy": "hold"}
+    processor.tracking_defaults = {"zoom": True, "looks": 3, "gap_policy": "hold"}
     text = _card(model, target.name, data, **card)
     temporary = target.with_name(target.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)

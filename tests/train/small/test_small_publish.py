@@ -75,7 +75,11 @@ def test_boxes_are_those_of_the_model_before_but_for_the_towers_rounding(publish
 
 def test_the_processor_says_what_it_was_taught(published):
     pipe = pipeline("video-tracking", model=str(published), device="cpu")
-    assert pipe.processor.absent_boxes and pipe.processor.tracking_defaults == {"zoom": True, "gap_policy": "hold"}
+    assert pipe.processor.absent_boxes and pipe.processor.tracking_defaults == {
+        "zoom": True,
+        "looks": 3,
+        "gap_policy": "hold",
+    }
     assert pipe.processor.trained_on == TRAINED_ON
     with warnings.catch_warnings():
         warnings.simplefilter("error")
