@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .protocols import Processor
@@ -70,12 +70,15 @@ class AnswerFormat:
         coordinates: the numbers that x1, y1, x2 and y2 may be.
         absent: `[]` may stand in place of a box in every frame but the first. It is written as the literal before the
             box and then, at once, the literal after it.
+        grounds: the first frame's box is looked for by words; it has to be written, but how probable `[]` would have
+            been there is known, too.
     """
 
     num_frames: int
     literals: tuple[tuple[int, ...], ...]
     coordinates: tuple[NumberTokens, ...]
     absent: bool = False
+    grounds: bool = False
 
     @property
     def most_tokens(self) -> int:
@@ -104,19 +107,20 @@ class AnswerFormats:
     def __init__(self, processor: Processor, stops: set[int]) -> None:
         self._processor, self._stops = processor, stops
         self._coordinates: tuple[NumberTokens, ...] | None = None
-        self._formats: dict[tuple[int, int], AnswerFormat | None] = {}
+        self._formats: dict[tuple[int, int, bool], AnswerFormat | None] = {}
         self._usable = bool(stops)
         self._absent: bool | None = None if processor.absent_boxes else False  # None: not looked at yet
 
-    def of(self, num_frames: int, spare: int = 0) -> AnswerFormat | None:
-        """Return the format of an answer about F frames, with labels for `spare` more.
+    def of(self, num_frames: int, spare: int = 0, grounds: bool = False) -> AnswerFormat | None:
+        """Return the format of an answer about F frames, with labels for `spare` more; `grounds`: by words.
 
         Returns:
             None for a tokenizer that joins numbers with the text around them.
         """
-        key = (num_frames, spare)
+        key = (num_frames, spare, grounds)
         if key not in self._formats:
-            self._formats[key] = self._make(num_frames, num_frames + spare) if self._usable else None
+            made = self._make(num_frames, num_frames + spare) if self._usable else None
+            self._formats[key] = None if made is None else replace(made, grounds=grounds and made.absent)
         return self._formats[key]
 
     def _make(self, num_frames: int, num_labels: int) -> AnswerFormat | None:
@@ -268,14 +272,14 @@ def options_of_presence(options: Sequence[int], absent_token: int, logprob: floa
     frame has no box where `[]` has more than 80 % of all probability.
 
     Args:
-        options: tokens that the format allows, `absent_token` among them.
+        options: tokens that the format allows; without `absent_token` there has to be a box.
         absent_token: the one that says that the frame has no box.
         logprob: its natural log-probability among all tokens.
 
     Returns:
         `absent_token` alone, or the others.
     """
-    if logprob > _LOG_ABSENT:
+    if logprob > _LOG_ABSENT and absent_token in options:
         return [absent_token]
     return [token for token in options if token != absent_token]
 
@@ -349,8 +353,13 @@ class Cursor:
     @property
     def absent_token(self) -> int | None:
         """The token that closes the bracket here and so says that the frame has no box; None where none may."""
-        opens_box = self.in_number and not self.tokens and self.coordinate == 0 and self.frame_in_clip > 0
-        if not (opens_box and self.answer_format.absent):
+        return self.presence_token if self.frame_in_clip > 0 else None
+
+    @property
+    def presence_token(self) -> int | None:
+        """The token whose probability says how likely there is no box; None where it says nothing."""
+        opens_box = self.in_number and not self.tokens and self.coordinate == 0
+        if not (opens_box and self.answer_format.absent and (self.frame_in_clip or self.answer_format.grounds)):
             return None
         return self.answer_format.literals[self.answer_format.expected_literal(self.literal + 4)][0]
 

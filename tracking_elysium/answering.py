@@ -108,7 +108,8 @@ class ClipAnswerer(FrameEncoder):
         """Return the format of a tracking answer to the request; None for other answers."""
         count = len(request.frames)
         spare = 0 if self.constrained else count // 2 + 8  # a model that is free may go on past the last frame
-        answer_format = self._formats.of(count, spare) if request.expects_boxes else None
+        grounds = request.expression is not None
+        answer_format = self._formats.of(count, spare, grounds) if request.expects_boxes else None
         if self.constrained and request.expects_boxes and answer_format is None and not self._warned:
             self._warned = True
             warnings.warn(
@@ -270,15 +271,15 @@ class _GrammarProcessor(LogitsProcessor):
             options = list(cursor.options())
             if not options:
                 continue
-            if cursor.absent_token is not None:
-                logprob = (wide[row, cursor.absent_token] - total[row]).item()
+            if cursor.presence_token is not None:
+                logprob = (wide[row, cursor.presence_token] - total[row]).item()
                 self.absences[row][cursor.frame_in_clip] = (len(self.steps), logprob)
-                options = options_of_presence(options, cursor.absent_token, logprob)
+                options = options_of_presence(options, cursor.presence_token, logprob)
             allowed[row] = -torch.inf
             allowed[row, options] = scores[row, options]
             if len(options) == 1:
                 # A choice between a box and none was one, whatever came of it: its token keeps its probability.
-                allowed[row, options], certain[row] = 0.0, cursor.absent_token is None
+                allowed[row, options], certain[row] = 0.0, cursor.presence_token is None
         taken = allowed.argmax(dim=-1, keepdim=True)
         self.steps.append((wide.gather(1, taken)[:, 0] - total).masked_fill(certain, 0.0))
         return allowed

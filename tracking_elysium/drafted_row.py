@@ -80,7 +80,7 @@ class AnswerRow:
         for token in [*self.draft, None]:
             if not cursor.finished:
                 options.append(cursor.options())
-                absent.append(cursor.absent_token)
+                absent.append(cursor.presence_token)
             if token is not None:
                 cursor.feed(token)
         return options, absent
