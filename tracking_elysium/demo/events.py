@@ -231,11 +231,16 @@ class Events:
         def abilities(model: str | None) -> str:
             return self.do.abilities(model)
 
-        on.describe.click(
+        @told
+        def here(request: gr.Request) -> None:
+            self.do.sessions.of(request.session_hash)
+
+        pressed: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        gr.on([on.describe.click], here, None, None, **pressed).then(
             describe, [on.model, on.selected, on.index], on.description, api_name="describe", **self.limits
         )
-        gr.on(
-            [on.ask.click, on.question.submit], ask, [on.model, on.question], on.answer, api_name="ask", **self.limits
+        gr.on([on.ask.click, on.question.submit], here, None, None, **pressed).then(
+            ask, [on.model, on.question], on.answer, api_name="ask", **self.limits
         )
         on.model.input(abilities, on.model, on.abilities, api_visibility="private", **self.limits)
 

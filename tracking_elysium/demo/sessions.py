@@ -15,6 +15,7 @@ from .objects import Followed
 from .uploads import Clip
 
 AWAY_S = 120.0  # that a visitor is waited for whose connection is lost
+NO_VIDEO = "There is no video yet; choose a file, record one, or take the sample."
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Session:
             ValueError: none was taken in.
         """
         if self.clip is None:
-            raise ValueError("There is no video yet; choose a file, record one, or take the sample.")
+            raise ValueError(NO_VIDEO)
         return self.clip
 
 
@@ -126,15 +127,27 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, visitor: str | None) -> Session:
-        """Give the visitor's state, a new one at the first step; the idle are swept out on the way."""
+    def of(self, visitor: str | None, queued: bool = False) -> Session:
+        """Give the visitor's state, a new one at the first step; the idle are swept out on the way.
+
+        Args:
+            visitor: name of the page.
+            queued: the step waited for others' jobs. The page may have been closed meanwhile, so that the step does
+                not count as a visit: it begins none and does not end an absence.
+
+        Raises:
+            ValueError: a queued step of a visit that is over.
+        """
         self.sweep()
         name = visitor or ""
         with self._lock:
             if name not in self._known:
+                if queued:
+                    raise ValueError(NO_VIDEO)
                 self._known[name] = Session(new_folder(self.folders))
             session = self._known[name]
-            session.used, session.away = self._clock(), None
+            if not queued:
+                session.used, session.away = self._clock(), None
             return session
 
     def lose(self, visitor: str | None) -> None:
