@@ -131,12 +131,12 @@ def test_a_job_whose_turn_comes_after_the_page_was_closed_does_not_keep_the_file
     (ann.folder / "video.mp4").write_bytes(b"x")
     sessions.lose("ann")
     clock.now += AWAY_S / 2
-    assert sessions.of("ann", queued=True) is ann
+    assert sessions.of("ann", is_visit=False) is ann
     clock.now += AWAY_S / 2 + 1
     sessions.sweep()
     assert not ann.folder.exists() and len(sessions) == 0
     with pytest.raises(ValueError, match="no video yet"):
-        sessions.of("ann", queued=True)
+        sessions.of("ann", is_visit=False)
     assert list(sessions.folders.iterdir()) == []
 
 

@@ -194,7 +194,7 @@ class Handlers:
 
         Stop, the time limit and the end of the visit keep what there is.
         """
-        session = self.sessions.of(visitor, queued=True)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             stopped = session.waiting and session.stop.is_set()
             session.waiting = False
@@ -279,7 +279,7 @@ class Handlers:
 
     def describe(self, visitor: str | None, model: str | None, selected: int | None, index: float) -> str:
         """Say what the selected object is, from where it is in a frame."""
-        session = self.sessions.of(visitor, queued=True)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             clip, one = session.video(), session.object(selected)
             at = min(max(int(index), 0), clip.num_frames - 1)
@@ -291,7 +291,7 @@ class Handlers:
 
     def ask(self, visitor: str | None, model: str | None, question: str | None) -> str:
         """Answer a question about the video."""
-        session = self.sessions.of(visitor, queued=True)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             clip, line = session.video(), clean_text(question, "The question")
             if not line:
