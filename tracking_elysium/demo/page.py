@@ -164,8 +164,8 @@ class Controls:
             self.scores = gr.LinePlot(x="seconds", y="score", title="Score", y_lim=[0, 1], **options)
             self.paths = gr.ScatterPlot(x="x", y="y", title="Path of the centers (pixels)", **options)
         gr.Markdown(
-            "A score says how sure the model is of a box's digits, not how likely the object is the right one; 1 is a box "
-            "of yours, 0 one that only bridges a gap."
+            "A score says how sure the model is of a box's digits, not how likely the object is the right one; 1 is "
+            "a box of yours, 0 one that only bridges a gap."
         )
         with gr.Accordion("All boxes as a table", open=False):
             self.table = gr.Dataframe(headers=looks.TABLE_COLUMNS, datatype="str", interactive=False, wrap=True)
