@@ -14,6 +14,7 @@ BOX ?= $(if $(filter examples/sample.mp4,$(VIDEO)),$(SAMPLE_BOX))
 WORKERS ?= 2
 NEWEST ?= .venv-newest
 DEEPSPEED ?= .venv-deepspeed
+DEMO ?= .venv-demo
 # The site is built in an environment of its own: it needs nothing of the packages but their text
 DOCS ?= .venv-docs
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 WRITE = --output $(OUT)/$(1).mp4 --json $(OUT)/$(1).json --contact-sheet $(OUT)/$(1).png
 
 .PHONY: help setup style types check test coverage test-newest test-deepspeed test-slow test-gpu track results bench tiny-model
-.PHONY: checkpoint-code docs wheel-test clean
+.PHONY: checkpoint-code docs wheel-test test-browser clean
 help:           ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -60,6 +61,13 @@ test-deepspeed: ## the tests that skip without DeepSpeed (Linux), in an environm
 	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt torch
 	$(DEEPSPEED)/bin/python -m pip install -q -c constraints.txt -e ".[dev,train]"
 	TORCH_EXTENSIONS_DIR=$(abspath $(DEEPSPEED))/kernels $(DEEPSPEED)/bin/python -m pytest -m slow -k zero tests/train/test_engines.py $(ARGS)
+
+test-browser:   ## the demo in Chromium (`chromium`, or CHROMIUM=...), in an environment of its own: Gradio asks for another pillow
+	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	grep -v '^pillow' constraints.txt > $(DEMO)/constraints.txt
+	$(DEMO)/bin/python -m pip install -q -c $(DEMO)/constraints.txt torch
+	$(DEMO)/bin/python -m pip install -q -c $(DEMO)/constraints.txt -e ".[browser]" pytest hypothesis
+	$(DEMO)/bin/python -m pytest -m browser tests/demo $(ARGS)
 
 test-slow: $(READY) ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

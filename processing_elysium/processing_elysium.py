@@ -54,8 +54,9 @@ class ElysiumProcessor(ProcessorMixin):
             pipeline's own defaults; what a caller passes comes first. None: none, or with `compat="released"` those
             of the authors' code.
         trained_on: what the checkpoint has seen, so that the pipeline can warn of the rest: `{"material": "drawn
-            shapes", "tasks": ["sot", ...], "aspect_ratio": [1.0, 1.0]}`, the last being width over height of its
-            frames, lowest and highest. None: unknown.
+            shapes", "tasks": ["sot", ...], "aspect_ratio": [1.0, 1.0], "cautions": {"video_reg": "..."}}`, the
+            ratio being width over height of its frames, lowest and highest, and the cautions what to expect of a
+            task that it was trained for and does badly, as sentences. None: unknown.
 
     Raises:
         ValueError: a value that is not allowed, or an `image_token` that is not one token.
@@ -224,6 +225,14 @@ class ElysiumProcessor(ProcessorMixin):
             height: likewise.
         """
         return untaught(self.trained_on or {}, Task(task.lower()), width, height)
+
+    def caution(self, task: Task | str) -> str | None:
+        """Say what to expect of a task that this checkpoint does badly, by `trained_on`; None where that has nothing.
+
+        Args:
+            task: what is asked.
+        """
+        return (self.trained_on or {}).get("cautions", {}).get(Task(task.lower()).value)
 
     @property
     def box_grid(self) -> int:

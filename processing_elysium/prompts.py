@@ -351,7 +351,7 @@ def check_trained_on(trained_on: Any) -> None:
     """Raise ValueError unless `trained_on` is None or has the form that `ElysiumProcessor` describes."""
     if trained_on is None:
         return
-    known = ("material", "tasks", "aspect_ratio")
+    known = ("material", "tasks", "aspect_ratio", "cautions")
     if not isinstance(trained_on, dict) or set(trained_on) - set(known):
         raise ValueError(f"`trained_on`={trained_on!r} must be a mapping with the keys {', '.join(known)}, or None.")
     if not isinstance(trained_on.get("material", ""), str):
@@ -359,7 +359,10 @@ def check_trained_on(trained_on: Any) -> None:
     tasks = trained_on.get("tasks", [])
     if not isinstance(tasks, list | tuple):
         raise ValueError(f"`trained_on`: `tasks`={tasks!r} must be a list of tasks.")
-    for task in tasks:
+    cautions = trained_on.get("cautions", {})
+    if not isinstance(cautions, dict) or not all(isinstance(text, str) for text in cautions.values()):
+        raise ValueError(f"`trained_on`: `cautions`={cautions!r} must be a mapping of tasks to sentences.")
+    for task in (*tasks, *cautions):
         _check_task(task)
     ratio = trained_on.get("aspect_ratio", (1.0, 1.0))
     numbers = isinstance(ratio, list | tuple) and all(type(value) in (int, float) for value in ratio)

@@ -205,6 +205,17 @@ def test_the_page_says_what_the_model_cannot_do(handlers, monkeypatch):
     assert "not" not in handlers.abilities(None)
 
 
+def test_the_page_says_what_the_model_does_badly(handlers, monkeypatch):
+    processor = handlers.engine.models.pipeline().processor
+    handlers.open_sample(ANN)
+    handlers.add_box(ANN, 3, px(3), None, "forward")
+    assert "Of this model" not in handlers.describe(ANN, None, 0, 3)
+    monkeypatch.setattr(processor, "trained_on", {"cautions": {"video_reg": "it knows ten names"}})
+    assert "describe and answer questions. To describe: it knows ten names." in handlers.abilities(None)
+    assert handlers.describe(ANN, None, 0, 3).endswith("(Of this model: it knows ten names.)")
+    assert "Of this model" not in handlers.ask(ANN, None, "What is it?")
+
+
 @pytest.mark.parametrize(
     "box",
     [

@@ -126,6 +126,20 @@ def test_a_lost_connection_is_waited_for(sessions, clock):
     assert not ann.folder.exists() and len(sessions) == 1
 
 
+def test_a_job_whose_turn_comes_after_the_page_was_closed_does_not_keep_the_files(sessions, clock):
+    ann = sessions.of("ann")
+    (ann.folder / "video.mp4").write_bytes(b"x")
+    sessions.lose("ann")
+    clock.now += AWAY_S / 2
+    assert sessions.of("ann", is_visit=False) is ann
+    clock.now += AWAY_S / 2 + 1
+    sessions.sweep()
+    assert not ann.folder.exists() and len(sessions) == 0
+    with pytest.raises(ValueError, match="no video yet"):
+        sessions.of("ann", is_visit=False)
+    assert list(sessions.folders.iterdir()) == []
+
+
 def test_closing_ends_all_visits(sessions):
     folders = [sessions.of(name).folder for name in "abc"]
     sessions.close()

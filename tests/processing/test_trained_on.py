@@ -25,12 +25,21 @@ def test_it_is_saved(tmp_path):
     assert (again.tracking_defaults, again.trained_on) == ({}, None)
 
 
+def test_what_to_expect_of_a_task_that_it_does_badly():
+    careful = processor(trained_on={**DRAWN, "cautions": {"rsot": "It knows ten words."}})
+    assert [careful.caution(task) for task in ("RSOT", "sot", "vqa")] == ["It knows ten words.", None, None]
+    assert processor().caution("sot") is None and processor(trained_on=DRAWN).caution("sot") is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"tracking_defaults": [8]}, r"`tracking_defaults`=\[8\]"),
         ({"trained_on": "shapes"}, "`trained_on`='shapes' must be a mapping"),
-        ({"trained_on": {"colour": "red"}}, "material, tasks, aspect_ratio"),
+        ({"trained_on": {"colour": "red"}}, "material, tasks, aspect_ratio, cautions"),
+        ({"trained_on": {"cautions": ["sot"]}}, r"`cautions`=\['sot'\] must be a mapping"),
+        ({"trained_on": {"cautions": {"sot": 7}}}, "`cautions`={'sot': 7} must be a mapping"),
+        ({"trained_on": {"cautions": {"dance": "Badly."}}}, "'dance' is unknown"),
         ({"trained_on": {"material": 7}}, "`material`=7"),
         ({"trained_on": {"tasks": "sot"}}, "`tasks`='sot' must be a list"),
         ({"trained_on": {"tasks": ["dance"]}}, "'dance' is unknown; use one of 'sot'"),

@@ -130,6 +130,10 @@ class Engine:
         """Say, in a sentence, if the model was not trained for a task on frames of this width and height."""
         return self.models.pipeline(name).processor.untaught(task, *size)
 
+    def caution(self, name: str | None, task: str) -> str | None:
+        """Say what to expect of a task that the model was trained for and does badly."""
+        return self.models.pipeline(name).processor.caution(task)
+
     def open_video(self, path: str) -> Any:
         """Open a video as the model will see it."""
         return self.models.pipeline(None).processor.open_video(path)

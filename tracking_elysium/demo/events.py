@@ -31,40 +31,6 @@ BOX_TO_NUMBERS = """(value) => {
 NO_RESULT: list[Any] = [None] * 4  # player, two plots, table
 
 
-def told(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Show what a visitor did wrong as a sentence; anything else is logged, and the visitor told that it was.
-
-    Gradio shows messages as HTML, so they are escaped.
-    """
-
-    def sentence(error: BaseException) -> gr.Error:
-        if isinstance(error, _SENTENCES):
-            return gr.Error(html.escape(str(error)), print_exception=False)
-        _LOG.exception("a step of the demo failed", exc_info=error)
-        kind = type(error).__name__
-        return gr.Error(f"Something went wrong on the server ({kind}); it was logged.", print_exception=False)
-
-    if inspect.isgeneratorfunction(step):
-
-        @functools.wraps(step)
-        def guarded_stream(*args: Any) -> Iterator[Any]:
-            try:
-                yield from step(*args)
-            except Exception as error:
-                raise sentence(error) from None
-
-        return guarded_stream
-
-    @functools.wraps(step)
-    def guarded(*args: Any) -> Any:
-        try:
-            return step(*args)
-        except Exception as error:
-            raise sentence(error) from None
-
-    return guarded
-
-
 class Events:
     """What connects controls and steps.
 
@@ -79,6 +45,62 @@ class Events:
         self.objects = [controls.selected, controls.legend, controls.status]
         self.editor = [controls.editor, *controls.box]
         self.limits = {"concurrency_limit": handlers.limits.concurrency, "concurrency_id": "model"}
+
+    def _told(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Note and raise what a visitor did wrong as a sentence; anything else is logged, and it is said that it was.
+
+        Gradio shows messages as HTML, so they are escaped.
+
+        Args:
+            step: whose last argument is the request.
+        """
+
+        def sentence(error: BaseException, request: gr.Request) -> gr.Error:
+            if isinstance(error, _SENTENCES):
+                text = str(error)
+            else:
+                _LOG.exception("a step of the demo failed", exc_info=error)
+                text = f"Something went wrong on the server ({type(error).__name__}); it was logged."
+            self.do.sessions.note(request.session_hash, text)
+            return gr.Error(html.escape(text), print_exception=False)
+
+        if inspect.isgeneratorfunction(step):
+
+            @functools.wraps(step)
+            def guarded_stream(*args: Any) -> Iterator[Any]:
+                try:
+                    yield from step(*args)
+                except Exception as error:
+                    raise sentence(error, args[-1]) from None
+
+            return guarded_stream
+
+        @functools.wraps(step)
+        def guarded(*args: Any) -> Any:
+            try:
+                return step(*args)
+            except Exception as error:
+                raise sentence(error, args[-1]) from None
+
+        return guarded
+
+    def _explain(self, asked: Any, outputs: list[Any]) -> None:
+        """Let the status line say why a step failed; Gradio's message goes after some seconds.
+
+        Gradio marks every control that the step would have changed with "Error"; a step after it that changes the
+        same controls takes the marks away.
+
+        Args:
+            asked: the event of the step.
+            outputs: what the step would have changed.
+        """
+        marked = [one for one in outputs if one is not self.on.status]
+
+        def why(request: gr.Request) -> list[Any]:
+            said = self.do.sessions.of(request.session_hash).told
+            return [*[gr.skip()] * len(marked), looks.status(said)]
+
+        asked.failure(why, None, [*marked, self.on.status], queue=False, api_visibility="private")
 
     def connect(self, page: gr.Blocks) -> None:
         """Connect everything."""
@@ -98,33 +120,41 @@ class Events:
         fresh = [on.index, *self.editor, *self.objects, on.live, *self.result]
         opening = {"concurrency_limit": 2, "concurrency_id": "open"}
 
-        @told
+        @self._told
         def open_video(upload: str | None, request: gr.Request) -> list[Any]:
             return self._fresh(self.do.open_upload(request.session_hash, upload), request)
 
-        @told
+        @self._told
         def open_sample(request: gr.Request) -> list[Any]:
             return [None, *self._fresh(self.do.open_sample(request.session_hash), request)]
 
-        @told
+        @self._told
         def forget(request: gr.Request) -> list[Any]:
             return self._fresh(self.do.forget(request.session_hash), request)
 
-        gr.on(
-            [on.video.upload, on.video.stop_recording], open_video, on.video, fresh, api_name="open_video", **opening
-        )
-        on.sample.click(open_sample, None, [on.video, *fresh], api_name="open_sample", **opening)
-        on.video.clear(forget, None, fresh, api_visibility="private")
+        def refused(request: gr.Request) -> list[Any]:
+            session = self.do.sessions.of(request.session_hash)
+            if session.clip is not None:  # a job runs; the video that it is about stays
+                return [None, *[gr.skip()] * (len(fresh) - 1), looks.status(session.told)]
+            return [None, *self._fresh(session, request, session.told)]
+
+        came = [on.video.upload, on.video.stop_recording]
+        asked = gr.on(came, open_video, on.video, fresh, api_name="open_video", **opening)
+        asked.failure(refused, None, [on.video, *fresh], queue=False, api_visibility="private")
+        asked = on.sample.click(open_sample, None, [on.video, *fresh], api_name="open_sample", **opening)
+        self._explain(asked, [on.video, *fresh])
+        asked = on.video.clear(forget, None, fresh, api_visibility="private")
+        self._explain(asked, fresh)
 
     def _frames(self) -> None:
         on = self.on
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
-        @told
+        @self._told
         def show(index: float, selected: int | None, request: gr.Request) -> list[Any]:
             return editor_values(self.do.frame(request.session_hash, index, selected))
 
-        @told
+        @self._told
         def show_typed(
             index: float, x1: float | None, y1: float | None, x2: float | None, y2: float | None, request: gr.Request
         ) -> Any:
@@ -133,21 +163,17 @@ class Events:
                 return editor_value(shown)
             return editor_value(Shown(shown.picture, shown.index, (x1, y1, x2, y2)))
 
-        gr.on(
-            [on.index.input, on.selected.input],
-            show,
-            [on.index, on.selected],
-            self.editor,
-            trigger_mode="always_last",
-            **quiet,
-        )
+        moved = [on.index.input, on.selected.input]
+        wanted = [on.index, on.selected]
+        self._explain(gr.on(moved, show, wanted, self.editor, trigger_mode="always_last", **quiet), [])
         on.editor.change(None, on.editor, on.box, js=BOX_TO_NUMBERS, **quiet)
-        gr.on([number.submit for number in on.box], show_typed, [on.index, *on.box], on.editor, **quiet)
+        typed = [number.submit for number in on.box]
+        self._explain(gr.on(typed, show_typed, [on.index, *on.box], on.editor, **quiet), [])
 
     def _objects(self) -> None:
         on = self.on
 
-        @told
+        @self._told
         def add_box(
             index: float,
             x1: float | None,
@@ -159,23 +185,20 @@ class Events:
             request: gr.Request,
         ) -> list[Any]:
             one = self.do.add_box(request.session_hash, index, [x1, y1, x2, y2], name, direction)
-            return [
-                None,
-                *self._listed(request, one.id, f"{one.label} will be followed from frame {one.start_frame}."),
-            ]
+            said = f"{one.label} will be followed from frame {one.start_frame}."
+            return [None, *self._listed(self._seen(request), one.id, said)]
 
-        @told
+        @self._told
         def add_words(text: str | None, index: float, request: gr.Request) -> list[Any]:
             added = self.do.add_words(request.session_hash, text, index)
             said = ", ".join(one.label for one in added)
-            return [None, *self._listed(request, added[-1].id, f"{said} will be looked for.")]
+            return [None, *self._listed(self._seen(request), added[-1].id, f"{said} will be looked for.")]
 
-        @told
+        @self._told
         def remove(selected: int | None, request: gr.Request) -> list[Any]:
-            self.do.remove(request.session_hash, selected)
-            return self._listed(request, None, "Removed.")
+            return self._listed(self.do.remove(request.session_hash, selected), None, "Removed.")
 
-        @told
+        @self._told
         def correct(
             selected: int | None,
             index: float,
@@ -187,80 +210,95 @@ class Events:
         ) -> list[Any]:
             one = self.do.correct(request.session_hash, selected, index, [x1, y1, x2, y2])
             said = f"{one.label} is corrected in frame {index:.0f}; Track goes on from there."
-            return self._listed(request, one.id, said)
+            return self._listed(self._seen(request), one.id, said)
 
         asked = [on.index, *on.box, on.name, on.direction]
-        on.add_box.click(add_box, asked, [on.name, *self.objects], api_name="add_box")
-        gr.on([on.add_words.click], add_words, [on.text, on.index], [on.text, *self.objects], api_name="add_words")
-        on.remove.click(remove, on.selected, self.objects, api_name="remove")
-        on.correct.click(correct, [on.selected, on.index, *on.box], self.objects, api_name="correct")
+        steps: list[tuple[gr.Button, Callable[..., Any], Any, list[Any]]] = [
+            (on.add_box, add_box, asked, [on.name, *self.objects]),
+            (on.add_words, add_words, [on.text, on.index], [on.text, *self.objects]),
+            (on.remove, remove, on.selected, self.objects),
+            (on.correct, correct, [on.selected, on.index, *on.box], self.objects),
+        ]
+        for button, step, inputs, outputs in steps:
+            self._explain(button.click(step, inputs, outputs, api_name=step.__name__), outputs)
 
     def _tracking(self) -> None:
         on = self.on
 
-        @told
+        @self._told
         def track(model: str | None, selected: int | None, request: gr.Request) -> Iterator[list[Any]]:
             for outcome in self.do.track(request.session_hash, model):
                 yield self._outcome(outcome, selected, request)
 
-        @told
+        @self._told
         def wait(request: gr.Request) -> str:
             return self.do.wait(request.session_hash)
 
-        @told
+        @self._told
         def stop(request: gr.Request) -> str:
             return self.do.stop(request.session_hash)
 
         shown = [*self.objects, on.live, *self.result]
         asked = on.track.click(wait, None, on.status, queue=False, show_progress="hidden", api_visibility="private")
-        asked.then(track, [on.model, on.selected], shown, api_name="track", show_progress="hidden", **self.limits)
+        wanted = [on.model, on.selected]
+        job = asked.then(track, wanted, shown, api_name="track", show_progress="hidden", **self.limits)
+        self._explain(job, [])
         on.stop.click(stop, None, on.status, api_name="stop", queue=False)
 
     def _words(self) -> None:
         on = self.on
 
-        @told
+        @self._told
         def describe(model: str | None, selected: int | None, index: float, request: gr.Request) -> str:
             return self.do.describe(request.session_hash, model, selected, index)
 
-        @told
+        @self._told
         def ask(model: str | None, question: str | None, request: gr.Request) -> str:
             return self.do.ask(request.session_hash, model, question)
 
-        @told
-        def abilities(model: str | None) -> str:
+        @self._told
+        def abilities(model: str | None, request: gr.Request) -> str:
             return self.do.abilities(model)
 
-        on.describe.click(
-            describe, [on.model, on.selected, on.index], on.description, api_name="describe", **self.limits
-        )
-        gr.on(
-            [on.ask.click, on.question.submit], ask, [on.model, on.question], on.answer, api_name="ask", **self.limits
-        )
+        @self._told
+        def here(request: gr.Request) -> None:
+            self.do.sessions.of(request.session_hash)
+
+        pressed: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        asked = on.describe.click(here, None, None, **pressed)
+        wanted = [on.model, on.selected, on.index]
+        job = asked.then(describe, wanted, on.description, api_name="describe", **self.limits)
+        self._explain(job, [on.description])
+        asked = gr.on([on.ask.click, on.question.submit], here, None, None, **pressed)
+        job = asked.then(ask, [on.model, on.question], on.answer, api_name="ask", **self.limits)
+        self._explain(job, [on.answer])
         on.model.input(abilities, on.model, on.abilities, api_visibility="private", **self.limits)
 
     # ----------------------------------------------------------------------------------------------------------
     # values for the controls
     # ----------------------------------------------------------------------------------------------------------
-    def _fresh(self, session: Session, request: gr.Request) -> list[Any]:
-        """Everything as it is after another video was taken, or none."""
+    def _fresh(self, session: Session, request: gr.Request, why: str = "No video.") -> list[Any]:
+        """Everything as it is after another video was taken, or none, which `why` explains."""
         empty = [*NO_RESULT, *(gr.update(value=None, interactive=False) for _ in NAMES)]
         if session.clip is None:
             bare = [gr.update(maximum=1, value=0), None, *[None] * 4]
-            return [*bare, *self._listed(request, None, "No video."), None, *empty]
+            return [*bare, *self._listed(session, None, why), None, *empty]
         clip = session.clip
         shown = self.do.frame(request.session_hash, 0, None)
         rate = "" if clip.fps is None else f", {clip.fps:.4g} frames per second"
         said = f"{clip.num_frames} frames of {clip.width} x {clip.height} pixels{rate}. Draw a box, or use words."
         slider = gr.update(maximum=max(clip.num_frames - 1, 1), value=0)
-        return [slider, *editor_values(shown), *self._listed(request, None, said), None, *empty]
+        return [slider, *editor_values(shown), *self._listed(session, None, said), None, *empty]
 
-    def _listed(self, request: gr.Request, selected: int | None, said: str) -> list[Any]:
+    def _seen(self, request: gr.Request) -> Session:
+        """The visitor's state, for what is shown after a step: no sign of its own that the page is still there."""
+        return self.do.sessions.of(request.session_hash, is_visit=False)
+
+    def _listed(self, session: Session, selected: int | None, said: str) -> list[Any]:
         """The list of objects, the legend and the status line."""
-        return [*self._list(request, selected), looks.status(said)]
+        return [*self._list(session, selected), looks.status(said)]
 
-    def _list(self, request: gr.Request, selected: int | None) -> list[Any]:
-        session = self.do.sessions.of(request.session_hash)
+    def _list(self, session: Session, selected: int | None) -> list[Any]:
         choices = [(name, number) for number, name in looks.names_of(session.objects).items()]
         kept = selected if selected in [number for _, number in choices] else None
         length = 0 if session.clip is None else session.clip.num_frames
@@ -271,8 +309,8 @@ class Events:
         if outcome.results is None:
             picture = gr.skip() if outcome.picture is None else outcome.picture
             return [gr.skip(), gr.skip(), outcome.status, picture, *[gr.skip()] * len(self.result)]
-        session = self.do.sessions.of(request.session_hash)
-        head = [*self._list(request, selected), outcome.status, gr.skip()]
+        session = self._seen(request)
+        head = [*self._list(session, selected), outcome.status, gr.skip()]
         files = [gr.update(value=_path(outcome, kind), interactive=kind in outcome.files) for kind in NAMES]
         if not outcome.results or session.clip is None:
             return [*head, *NO_RESULT, *files]

@@ -194,7 +194,7 @@ class Handlers:
 
         Stop, the time limit and the end of the visit keep what there is.
         """
-        session = self.sessions.of(visitor)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             stopped = session.waiting and session.stop.is_set()
             session.waiting = False
@@ -279,7 +279,7 @@ class Handlers:
 
     def describe(self, visitor: str | None, model: str | None, selected: int | None, index: float) -> str:
         """Say what the selected object is, from where it is in a frame."""
-        session = self.sessions.of(visitor)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             clip, one = session.video(), session.object(selected)
             at = min(max(int(index), 0), clip.num_frames - 1)
@@ -291,7 +291,7 @@ class Handlers:
 
     def ask(self, visitor: str | None, model: str | None, question: str | None) -> str:
         """Answer a question about the video."""
-        session = self.sessions.of(visitor)
+        session = self.sessions.of(visitor, is_visit=False)
         with session.alone():
             clip, line = session.video(), clean_text(question, "The question")
             if not line:
@@ -301,19 +301,24 @@ class Handlers:
     def _with_doubt(self, text: str, model: str | None, task: str, session: Session) -> str:
         clip = session.video()
         doubt = self.engine.untaught(model, task, (clip.width, clip.height))
-        return text if doubt is None else f"{text}\n\n(Do not rely on this: {doubt})"
+        if doubt is not None:
+            return f"{text}\n\n(Do not rely on this: {doubt})"
+        caution = self.engine.caution(model, task)
+        return text if caution is None else f"{text}\n\n(Of this model: {caution}.)"
 
     def abilities(self, model: str | None) -> str:
-        """Say plainly, in Markdown, what the model was trained for."""
+        """Say plainly, in Markdown, what the model was trained for, and what it does badly."""
         size = (4, 3)
         names = {"sot": "follow a box", "rsot": "find by words", "video_reg": "describe", "vqa": "answer questions"}
         cannot = [name for task, name in names.items() if self.engine.untaught(model, task, size)]
-        if not cannot:
-            return "This model was trained to follow a box, find by words, describe and answer questions."
-        can = [name for name in names.values() if name not in cannot]
+        can = {task: name for task, name in names.items() if name not in cannot}
         if not can:
             return "This model was **not** trained on ordinary video: what it says of one means nothing."
+        cautions = {name: self.engine.caution(model, task) for task, name in can.items()}
+        weak = "".join(f" To {name}: {text}." for name, text in cautions.items() if text)
+        if not cannot:
+            return f"This model was trained to follow a box, find by words, describe and answer questions.{weak}"
         return (
-            f"This model was trained to **{', '.join(can)}**, and **not** to **{', '.join(cannot)}**: what it says "
-            "there means nothing. Larger checkpoints can: `elysium demo --model DIR`."
+            f"This model was trained to **{', '.join(can.values())}**, and **not** to **{', '.join(cannot)}**: what "
+            f"it says there means nothing.{weak} Larger checkpoints can do more: `elysium demo --model DIR`."
         )

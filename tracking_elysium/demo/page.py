@@ -75,8 +75,8 @@ class Controls:
                 self._video()
                 self._editor()
             with gr.Column(min_width=320):
-                self._objects()
                 self._work()
+                self._corrections()
         self._results()
         self._words()
         gr.Markdown(self.do.limits.sentence())
@@ -130,19 +130,9 @@ class Controls:
         )
         self.add_words = gr.Button("Follow these words", elem_id="add-words")
 
-    def _objects(self) -> None:
+    def _work(self) -> None:
         gr.Markdown("## 3. Track")
         self.legend = gr.HTML(looks.NO_OBJECTS, elem_id="legend")
-        self.selected = gr.Radio([], label="Selected object", elem_id="selected")
-        with gr.Row():
-            self.correct = gr.Button("Correct the selected object here", elem_id="correct", min_width=120)
-            self.remove = gr.Button("Remove it", elem_id="remove", min_width=80)
-        gr.Markdown(
-            "To correct: choose the object and the frame, move its box (or draw it anew), press Correct, then Track: "
-            "it goes on from there."
-        )
-
-    def _work(self) -> None:
         with gr.Row():
             self.track = gr.Button("Track", variant="primary", elem_id="track", min_width=100)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=100)
@@ -150,6 +140,16 @@ class Controls:
         self.live = gr.Image(
             label="As it comes", interactive=False, format="jpeg", buttons=[], elem_id="live", alt_text="Latest frame"
         )
+
+    def _corrections(self) -> None:
+        gr.Markdown(
+            "**Not right?** Choose the object and the frame, move its box there (or draw it anew), press Correct, "
+            "then Track: it goes on from there."
+        )
+        self.selected = gr.Radio([], label="Selected object", elem_id="selected")
+        with gr.Row():
+            self.correct = gr.Button("Correct its box in this frame", elem_id="correct", min_width=120)
+            self.remove = gr.Button("Remove it", elem_id="remove", min_width=80)
 
     def _results(self) -> None:
         gr.Markdown("## 4. Result")
@@ -163,6 +163,10 @@ class Controls:
             options: dict[str, Any] = {"color": "object", "min_width": 300, "height": 260}
             self.scores = gr.LinePlot(x="seconds", y="score", title="Score", y_lim=[0, 1], **options)
             self.paths = gr.ScatterPlot(x="x", y="y", title="Path of the centers (pixels)", **options)
+        gr.Markdown(
+            "A score says how sure the model is of a box's digits, not how likely the object is the right one; 1 is "
+            "a box of yours, 0 one that only bridges a gap."
+        )
         with gr.Accordion("All boxes as a table", open=False):
             self.table = gr.Dataframe(headers=looks.TABLE_COLUMNS, datatype="str", interactive=False, wrap=True)
 

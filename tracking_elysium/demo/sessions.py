@@ -15,6 +15,7 @@ from .objects import Followed
 from .uploads import Clip
 
 AWAY_S = 120.0  # that a visitor is waited for whose connection is lost
+NO_VIDEO = "There is no video yet; choose a file, record one, or take the sample."
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Session:
         result: folder of the latest job's files.
         pictures: how many pictures of running jobs were shown.
         used: when the visitor last did something.
+        told: what the visitor was told last of a step that failed.
         away: since when the page's connection is lost, None while it holds.
         left: whether the visitor is gone; the folder goes when the running job has ended.
     """
@@ -48,6 +50,7 @@ class Session:
     result: Path | None = None
     pictures: int = 0
     used: float = field(default_factory=time.monotonic)
+    told: str = ""
     away: float | None = None
     left: bool = False
 
@@ -94,7 +97,7 @@ class Session:
             ValueError: none was taken in.
         """
         if self.clip is None:
-            raise ValueError("There is no video yet; choose a file, record one, or take the sample.")
+            raise ValueError(NO_VIDEO)
         return self.clip
 
 
@@ -126,16 +129,36 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, visitor: str | None) -> Session:
-        """Give the visitor's state, a new one at the first step; the idle are swept out on the way."""
+    def of(self, visitor: str | None, is_visit: bool = True) -> Session:
+        """Give the visitor's state, a new one at the first step; the idle are swept out on the way.
+
+        Args:
+            visitor: name of the page.
+            is_visit: whether the step shows that the visitor is there. One that waited for others' jobs does not, and
+                the end of a job does not, since the page may have been closed meanwhile: it begins no visit and does
+                not end an absence.
+
+        Raises:
+            ValueError: the visit is over, and the step shows no other.
+        """
         self.sweep()
         name = visitor or ""
         with self._lock:
             if name not in self._known:
+                if not is_visit:
+                    raise ValueError(NO_VIDEO)
                 self._known[name] = Session(new_folder(self.folders))
             session = self._known[name]
-            session.used, session.away = self._clock(), None
+            if is_visit:
+                session.used, session.away = self._clock(), None
             return session
+
+    def note(self, visitor: str | None, sentence: str) -> None:
+        """Note why a step failed, for the page to say it; whoever has left needs no telling."""
+        with self._lock:
+            session = self._known.get(visitor or "")
+            if session is not None:
+                session.told = sentence
 
     def lose(self, visitor: str | None) -> None:
         """Note that a page's connection is lost: closed for good, or only broken for a moment."""

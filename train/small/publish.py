@@ -28,6 +28,10 @@ __all__ = ["TRAINED_ON", "main", "publish", "stored_state"]
 TRAINED_ON = {
     "material": "real video",
     "tasks": [task.value for task in (Task.SOT, Task.RSOT, Task.VIDEO_REG, Task.REC, Task.REG)],
+    "cautions": {
+        Task.RSOT.value: "it knows common things by name; other words point somewhere all the same",
+        Task.VIDEO_REG.value: "it gives the name of a kind of thing, no sentence, and often a wrong one",
+    },
 }
 MAX_WEIGHT_MB = 60  # what a clone should carry
 TOWER = "model.vision_tower."
