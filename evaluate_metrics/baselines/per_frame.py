@@ -33,7 +33,7 @@ class RecPerFrame:
         boxes, scores = np.full((len(sequence), 4), np.nan), np.zeros(len(sequence))
         for start, frames in _chunks(sequence, self._batch_size):
             videos = [open_video([frame]) for frame in frames]
-            answers = self._pipe(videos, expression=sequence.words, batch_size=self._batch_size)
+            answers = self._pipe(videos, expression=sequence.words, batch_size=self._batch_size, looks=1)
             for index, answer in enumerate(answers, start):
                 found = answer[0]["objects"] if answer else []
                 # A gap policy cannot help in a single frame: what scores 0 was no answer.
