@@ -129,7 +129,8 @@ class FramePipe:
     def __init__(self):
         self.batches = []
 
-    def __call__(self, videos, expression, batch_size):
+    def __call__(self, videos, expression, batch_size, looks):
+        assert looks == 1
         self.batches.append((len(videos), expression))
         out = []
         for video in videos:

@@ -40,8 +40,9 @@ def load_pipeline(checkpoint: str, device: str = "cpu", **options: Any) -> Any:
 class ElysiumGrounder:
     """See `Grounder`: each pair is a video of one frame, tracked by its words."""
 
-    def __init__(self, checkpoint: str, device: str = "cpu", batch_size: int = 16) -> None:
-        self._pipe, self._batch_size = load_pipeline(checkpoint, device), batch_size
+    def __init__(self, checkpoint: str, device: str = "cpu", batch_size: int = 16, looks: int = 1) -> None:
+        """Load a checkpoint; `looks` as in tracking: 3 takes thirty times as long and finds smaller things."""
+        self._pipe, self._batch_size = load_pipeline(checkpoint, device, looks=looks), batch_size
 
     def ground(self, frames: Sequence[np.ndarray], phrases: Sequence[str]) -> list[Detections]:
         """See `Grounder`; at most one box per pair."""
