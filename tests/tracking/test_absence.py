@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,8 +78,9 @@ def test_frames_without_a_box_come_through(kind, name, boxes, absent, most):
     assert max((chances[frame_in_clip] for frame_in_clip in absent), default=0) < min(there, default=1)
 
 
+@pytest.mark.parametrize("by_words", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_random_models_leave_boxes_out_alike(seed):
+def test_random_models_leave_boxes_out_alike(seed, by_words):
     rng = random.Random(seed)
     processor = absent_processor(KINDS[seed % 3])
     model = fitting_model(processor, seed=seed)
@@ -88,11 +90,15 @@ def test_random_models_leave_boxes_out_alike(seed):
     for token in closing:
         embedding.weight.data[token] *= 40
     clips = [frames_of(rng.randint(2, 5), seed=n) for n in range(2)]
-    requests = [tracking(processor, rng.choice(clips), words) for words in ("a swan", "the red cross", "b", "on top")]
+    said = ("a swan", "the red cross", "b", "on top")
+    requests = [
+        replace(tracking(processor, rng.choice(clips), words), expression=words if by_words else None)
+        for words in said
+    ]
     fast, _ = assert_twins(model, processor, requests, batch_size=3)
     for request, answer in zip(requests, fast, strict=True):
         valid = processor.post_process_boxes(answer.text, len(request.frames)).valid
-        assert valid[0] and sorted(answer.absent_logprobs) == list(range(1, len(request.frames)))
+        assert valid[0] and sorted(answer.absent_logprobs) == list(range(not by_words, len(request.frames)))
         written = answer.text.count("[]")
         assert written == (~valid).sum()
 
@@ -103,6 +109,7 @@ def test_random_models_leave_boxes_out_alike(seed):
 )
 def test_a_frame_has_no_box_where_that_is_all_but_certain(probability, left):
     assert options_of_presence((1, 2, 7, 3), 7, math.log(probability)) == left
+    assert options_of_presence((1, 2, 3), 7, math.log(probability)) == [1, 2, 3]  # there has to be one
 
 
 @pytest.mark.parametrize("answerer", [ClipAnswerer, DraftedAnswerer])
@@ -124,11 +131,16 @@ def test_the_most_probable_token_is_not_yet_an_absent_object(answerer, share, ab
 
     model.compute_logits = fixed
     try:
-        (answer,), _ = answers(answerer, model, processor, [tracking(processor, frames_of(2))], constrained=True)
+        asked, alone = tracking(processor, frames_of(2)), tracking(processor, frames_of(1))
+        requests = [asked, alone, replace(alone, expression="the swan")]
+        answer, by_box, by_words = answers(answerer, model, processor, requests, constrained=True)[0]
     finally:
         model.compute_logits = plain
-    assert ("[]" in answer.text) == absent
+    assert ("[]" in answer.text) == absent and answer.presence(0) is None
     assert answer.presence(1) == pytest.approx(1 - share, abs=1e-3)
+    # A box has to be written in the first frame; where words are looked for it is known how likely there is one.
+    assert by_box.text == by_words.text and "[]" not in by_words.text
+    assert by_box.presence(0) is None and by_words.presence(0) == pytest.approx(1 - share, abs=1e-3)
 
 
 def test_random_models_do_leave_boxes_out():
