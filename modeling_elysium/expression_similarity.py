@@ -10,6 +10,8 @@ Shapes: F frames, N patches per frame, C vision width, L tokens of the longest e
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -38,8 +40,10 @@ class ExpressionSimilarity(nn.Module):
 
     def __init__(self, config: ElysiumConfig) -> None:
         super().__init__()
-        width = config.vision_config.hidden_size
-        self.words = nn.Embedding(config.text_config.vocab_size, WIDTH)
+        vision: Any = config.vision_config
+        text: Any = config.text_config
+        width = vision.hidden_size
+        self.words = nn.Embedding(text.vocab_size, WIDTH)
         self.words_in = ScoreLinear(WIDTH, WIDTH, WIDTH**-0.5)
         self.words_out = ScoreLinear(WIDTH, WIDTH, WIDTH**-0.5)
         self.patches_in = ScoreLinear(width, HIDDEN, width**-0.5)

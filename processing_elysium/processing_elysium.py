@@ -247,7 +247,7 @@ class ElysiumProcessor(ProcessorMixin):
         """Check a typed pixel box against its frame; see `boxes.validate_box_px`."""
         return validate_box_px(box, width, height)
 
-    def encode_expressions(self, expressions: Sequence[str | None]) -> torch.LongTensor:
+    def encode_expressions(self, expressions: Sequence[str | None]) -> torch.Tensor:
         """Return what a model with `expression_similarity` takes as `expression_ids`.
 
         Args:

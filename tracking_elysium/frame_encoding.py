@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from .protocols import Processor
 from .stats import Stats
 from .threads import TimedThreads
 
+Value = TypeVar("Value")
 _VISION_MB = {"cpu": 16, "cuda": 512}
 _MOST_IMAGES = 64
 
@@ -71,9 +72,9 @@ class FrameEncoder:
             if frame.reference is frame:
                 frame.patches = own.clone()  # so that the rest of the chunk can be freed
         nothing = torch.zeros_like(patches[0])
-        references = [nothing if frame.reference is None else frame.reference.patches for frame in frames]
+        references = [nothing if frame.reference is None else _given(frame.reference.patches) for frame in frames]
         unknown = np.full(4, np.nan)
-        known = np.stack([unknown if frame.reference is None else frame.reference_box for frame in frames])
+        known = np.stack([unknown if frame.reference is None else _given(frame.reference_box) for frame in frames])
         own = torch.tensor([frame.reference is frame for frame in frames])
         boxes = torch.tensor(known, dtype=torch.float32, device=patches.device)
         words = None
@@ -98,7 +99,7 @@ class FrameEncoder:
         """Return what the tower takes (F, 3, S, S); frames that were not resized yet are now."""
         device = self.model.device if self.encodes_ahead else None
         resize([frame for frame in frames if frame.pixels is None], self.processor, device)
-        return torch.stack([frame.pixels for frame in frames]).to(self.model.device, self.model.dtype)
+        return torch.stack([_given(frame.pixels) for frame in frames]).to(self.model.device, self.model.dtype)
 
     def prepare(self, frames: list[VideoFrame]) -> None:
         """Do ahead what needs no question: resizing and, where `encodes_ahead`, the vision tower.
@@ -157,8 +158,15 @@ def joined_features(frames: list[VideoFrame]) -> FrameFeatures:
     ]:
         if tensor.is_cuda:  # it may come from a reader's stream, which must not reuse its memory meanwhile
             tensor.record_stream(torch.cuda.current_stream(tensor.device))
-    kept = None if frames[0].kept_indices is None else torch.stack([frame.kept_indices for frame in frames])
-    return FrameFeatures(pooler_output=[frame.features for frame in frames], kept_indices=kept)
+    kept = None if frames[0].kept_indices is None else torch.stack([_given(frame.kept_indices) for frame in frames])
+    return FrameFeatures(pooler_output=[_given(frame.features) for frame in frames], kept_indices=kept)
+
+
+def _given(value: Value | None) -> Value:
+    """Return what a step before has set."""
+    if value is None:
+        raise RuntimeError("a frame was not prepared; the steps before set its pixels, patches and features.")
+    return value
 
 
 @contextmanager

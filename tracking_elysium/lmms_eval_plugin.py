@@ -60,7 +60,8 @@ class ElysiumForLmmsEval(lmms):
         self._batch_size, self._num_frames = int(batch_size), int(num_frames)
         self._processor = AutoProcessor.from_pretrained(pretrained)
         model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype)
-        self._model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        moved: Any = model
+        self._model = moved.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """Answer questions about images and videos; see `lmms.generate_until`."""

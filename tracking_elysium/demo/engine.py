@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -88,7 +88,7 @@ class Engine:
         self.models = models
 
         # Closures, since a process of ZeroGPU gets its arguments pickled, and a model is nothing to pickle.
-        def track(name: str | None, path: str, runs: list[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
+        def track(name: str | None, path: str, runs: list[Run]) -> Generator[tuple[int, dict[str, Any]], None, None]:
             yield from _track(models.pipeline(name), path, runs)
 
         def describe(name: str | None, path: str, frame: int, box: list[float]) -> str:
@@ -100,7 +100,7 @@ class Engine:
 
         self._track, self._describe, self._ask = on_gpu(track), on_gpu(describe), on_gpu(ask)
 
-    def track(self, name: str | None, path: str, runs: list[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def track(self, name: str | None, path: str, runs: list[Run]) -> Generator[tuple[int, dict[str, Any]], None, None]:
         """Track; yield (position of the call in `runs`, frame) as frames are decided.
 
         Closing the iterator stops the model; memory of the device is given back in any case.
@@ -148,7 +148,7 @@ class Engine:
         return float(x1), float(y1), float(x2), float(y2)
 
 
-def _track(pipe: Any, path: str, runs: list[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _track(pipe: Any, path: str, runs: list[Run]) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Take turns between the calls, so that objects in boxes and objects in words advance together."""
     streams = {position: pipe(path, **run.words(), stream=True) for position, run in enumerate(runs)}
     try:

@@ -71,7 +71,8 @@ def coco(results: Results, clip: Clip) -> dict[str, Any]:
     labels = list(dict.fromkeys(item["label"] for result in results for item in result["objects"]))
     categories = {label: number for number, label in enumerate(labels, start=1)}
     stem, size = Path(clip.name).stem, {"width": clip.width, "height": clip.height}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for result in results:
         image = result["frame"] + 1
         name = f"{stem}/{result['frame']:06d}.jpg"
