@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import threading
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
