@@ -1,9 +1,11 @@
 """Records in, scores out: which frames are asked and scored, against a tracker that is known."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dataset_scripts.records import ObjectTrack, VideoRecord, write_records
@@ -32,6 +34,7 @@ class Tracker:
     """A pipeline that says the true box moved by `shift` pixels, and notes what it was asked."""
 
     device = "cpu"
+    model = SimpleNamespace(device=torch.device("meta"))
 
     def __init__(self, shift=0.0):
         self.shift, self.asked = shift, []
